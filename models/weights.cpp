@@ -1,0 +1,71 @@
+#include "models/weights.h"
+
+#include <utility>
+#include <vector>
+
+#include <ATen/ATen.h>
+
+namespace tts {
+
+std::string to_string(at::IntArrayRef shape) {
+  std::string text = "[";
+  for (std::size_t i = 0; i < shape.size(); ++i) {
+    if (i > 0) text += ", ";
+    text += std::to_string(shape[i]);
+  }
+  return text + "]";
+}
+
+void TensorMap::put(std::string key, at::Tensor tensor) {
+  const at::ScalarType type = tensor.scalar_type();
+  if (at::isFloatingType(type) && type != at::kFloat) tensor = tensor.to(at::kFloat);
+  tensors_.insert_or_assign(std::move(key), tensor.contiguous());
+}
+
+bool TensorMap::has(std::string_view key) const { return tensors_.count(std::string(key)) > 0; }
+
+at::Tensor TensorMap::get(const std::string& key, at::IntArrayRef shape) const {
+  const auto found = tensors_.find(key);
+  if (found == tensors_.end()) {
+    throw ModelError("tensor " + key + " is missing (wanted shape " + to_string(shape) + ")");
+  }
+  if (found->second.sizes() != shape) {
+    throw ModelError("tensor " + key + " has shape " + to_string(found->second.sizes()) + ", wanted " +
+                     to_string(shape));
+  }
+  return found->second;
+}
+
+WeightScope::WeightScope(std::shared_ptr<const WeightSource> source, std::string prefix)
+    : source_(std::move(source)), prefix_(std::move(prefix)) {}
+
+std::string WeightScope::key(std::string_view name) const {
+  if (prefix_.empty()) return std::string(name);
+  if (name.empty()) return prefix_;
+  return prefix_ + "." + std::string(name);
+}
+
+WeightScope WeightScope::operator()(std::string_view name) const { return WeightScope(source_, key(name)); }
+
+WeightScope WeightScope::operator()(std::string_view name, std::int64_t index) const {
+  return WeightScope(source_, key(std::string(name) + "." + std::to_string(index)));
+}
+
+at::Tensor WeightScope::get(std::string_view name, at::IntArrayRef shape) const {
+  return source_->get(key(name), shape);
+}
+
+bool WeightScope::has(std::string_view name) const { return source_->has(key(name)); }
+
+at::Tensor fold_weight_norm(const WeightScope& scope, std::string_view name, at::IntArrayRef shape) {
+  const std::string base(name);
+  if (!scope.has(base + ".weight_v") && scope.has(base + ".weight")) return scope.get(base + ".weight", shape);
+  const at::Tensor v = scope.get(base + ".weight_v", shape);
+  std::vector<std::int64_t> g_shape(shape.size(), 1);
+  g_shape[0] = shape[0];
+  const at::Tensor g = scope.get(base + ".weight_g", g_shape);
+  const at::Tensor norm = v.reshape({shape[0], -1}).norm(2, {1}).reshape(g_shape);
+  return (v * (g / norm)).contiguous();
+}
+
+}  // namespace tts
