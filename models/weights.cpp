@@ -1,9 +1,12 @@
 #include "models/weights.h"
 
+#include <cstring>
 #include <utility>
 #include <vector>
 
 #include <ATen/ATen.h>
+
+#include "src/core/safetensors.h"
 
 namespace tts {
 
@@ -34,6 +37,36 @@ at::Tensor TensorMap::get(const std::string& key, at::IntArrayRef shape) const {
                      to_string(shape));
   }
   return found->second;
+}
+
+namespace {
+
+at::ScalarType to_scalar_type(Dtype dtype) {
+  switch (dtype) {
+    case Dtype::f64: return at::kDouble;
+    case Dtype::f32: return at::kFloat;
+    case Dtype::f16: return at::kHalf;
+    case Dtype::bf16: return at::kBFloat16;
+    case Dtype::i64: return at::kLong;
+    case Dtype::i32: return at::kInt;
+    case Dtype::i8: return at::kChar;
+    case Dtype::u8: return at::kByte;
+  }
+  throw ModelError("unknown element type");
+}
+
+}  // namespace
+
+std::shared_ptr<const WeightSource> load_weights(const std::filesystem::path& path) {
+  const Result<SafeTensors> file = SafeTensors::open(path);
+  if (!file) throw ModelError(file.error().detail);
+  auto tensors = std::make_shared<TensorMap>();
+  for (const TensorView& view : file->tensors()) {
+    at::Tensor tensor = at::empty(view.shape, to_scalar_type(view.dtype));
+    if (!view.data.empty()) std::memcpy(tensor.data_ptr(), view.data.data(), view.data.size());
+    tensors->put(view.name, std::move(tensor));
+  }
+  return tensors;
 }
 
 WeightScope::WeightScope(std::shared_ptr<const WeightSource> source, std::string prefix)
