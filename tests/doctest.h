@@ -14,3 +14,16 @@
 #undef CHECK_GE
 
 #include <doctest/doctest.h>
+
+#include "src/core/result.h"
+
+/// CHECK(result) prints the error; the value need not be printable.
+namespace doctest {
+template <class T>
+struct StringMaker<boost::system::result<T, tts::Error>> {
+  static String convert(const boost::system::result<T, tts::Error>& result) {
+    if (result.has_value()) return "a value";
+    return (std::string(tts::to_string(result.error().code)) + ": " + result.error().detail).c_str();
+  }
+};
+}  // namespace doctest

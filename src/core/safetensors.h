@@ -36,7 +36,7 @@ struct TensorView {
 /// Reads the safetensors format (8-byte little-endian header length, JSON header, tensor bytes) and believes nothing of
 /// it: header length, JSON types, names, dtypes, shapes (no negative or overflowing product) and offsets are checked,
 /// and the tensors must tile the data area without overlap or gap. Errors are Errc::bad_file and name file, tensor, got
-/// and wanted. Const after opening; safe to read from any thread. No path or memory escapes the views.
+/// and wanted. Const after opening; safe to read from any thread.
 class SafeTensors {
  public:
   /// Longest accepted header, bytes.
