@@ -1,0 +1,2 @@
+import './client_test.mjs';
+import './page_test.mjs';
