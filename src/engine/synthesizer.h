@@ -1,0 +1,129 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "src/core/result.h"
+
+namespace tts {
+
+/// A voice as clients see it.
+struct VoiceInfo {
+  std::string id;
+  std::string name;
+  std::vector<std::string> langs;  ///< "en", "zh", ...
+  int rate_hz = 24000;             ///< native sample rate of the voice's audio
+};
+
+/// Sampling of semantic tokens; unset fields take the voice's own defaults.
+struct SamplingOptions {
+  std::optional<float> temperature;         ///< > 0
+  std::optional<int> top_k;                 ///< >= 1
+  std::optional<float> top_p;               ///< (0, 1]
+  std::optional<float> repetition_penalty;  ///< >= 1
+};
+
+struct UtteranceOptions {
+  std::string voice = "starter";
+  std::string lang = "auto";
+  std::optional<std::uint64_t> seed;  ///< unset: random
+  float speed = 1.0F;                 ///< 0.5 .. 2
+  SamplingOptions sampling;
+};
+
+/// A speakable piece of the text of an utterance, in order.
+struct TextSegment {
+  std::string text;          ///< UTF-8, as the client sent it
+  std::size_t in_start = 0;  ///< offset of text in all text of the context, in Unicode code points
+  std::size_t in_end = 0;
+  bool flush = false;  ///< true: report on_flushed(flush_id) after its last sample
+  std::string flush_id;
+};
+
+/// When a stretch of the input text is heard.
+struct Mark {
+  std::string text;
+  std::size_t in_start = 0;  ///< code points into all text of the context
+  std::size_t in_end = 0;
+  std::int64_t start_sample = 0;  ///< in the utterance, at the voice's rate
+  std::int64_t end_sample = 0;
+};
+
+struct AudioChunk {
+  std::vector<float> pcm;  ///< mono, [-1, 1], at VoiceInfo::rate_hz; may be empty when only `marks` matter
+  bool seam = false;       ///< first audio of a new segment
+  std::vector<Mark> marks;
+};
+
+/// Figures of one finished utterance (PROTOCOL `done.metrics`).
+struct UtteranceMetrics {
+  double queue_ms = 0;  ///< speak() of the first segment -> work on it starts
+  double text_ms = 0;   ///< normalisation and phonemes of the first segment
+  double prefill_ms = 0;
+  double first_token_ms = 0;  ///< speak() -> first semantic token
+  double first_audio_ms = 0;  ///< speak() -> first on_audio
+  std::int64_t tokens = 0;
+  std::int64_t samples = 0;  ///< audio made, at the voice's rate
+  double busy_ms = 0;        ///< inference-thread time spent on this utterance
+  double rtf = 0;            ///< busy_ms / audio ms
+};
+
+/// Receives an utterance's audio. Called on the inference thread: must return at once and never block or throw.
+/// After on_done, on_error or on_cancelled nothing follows.
+class UtteranceSink {
+ public:
+  virtual ~UtteranceSink() = default;
+  virtual void on_audio(AudioChunk chunk) = 0;
+  /// All text up to the flushed segment has been spoken; `at_sample` is the end of its audio.
+  virtual void on_flushed(std::string flush_id, std::int64_t at_sample) = 0;
+  virtual void on_done(const UtteranceMetrics& metrics) = 0;
+  virtual void on_cancelled() = 0;
+  virtual void on_error(const Error& error) = 0;
+};
+
+/// One synthesis. Methods are thread-safe and return at once. Destroying the handle cancels.
+class Utterance {
+ public:
+  virtual ~Utterance() = default;
+  /// Errc::overloaded when this utterance's segment queue is full.
+  [[nodiscard]] virtual Result<void> speak(TextSegment segment) = 0;
+  /// No more segments: on_done follows the last audio.
+  virtual void end() = 0;
+  /// Stops at the next decode step; on_cancelled follows, no audio after it.
+  virtual void cancel() = 0;
+  /// Back-pressure: the client side has taken `samples` in all (voice rate). Generation pauses while it is further
+  /// ahead than SynthesizerLimits::max_ahead.
+  virtual void consumed(std::int64_t samples) = 0;
+};
+
+struct SynthesizerLimits {
+  int max_utterances = 64;                      ///< live at once; open() is refused with Errc::overloaded above
+  int max_queued_segments = 256;                ///< per utterance
+  std::chrono::milliseconds max_ahead{20'000};  ///< audio generated but not consumed, per utterance
+};
+
+struct SynthesizerStats {
+  int live_utterances = 0;
+  std::int64_t utterances_total = 0;
+  std::int64_t tokens_total = 0;
+  std::int64_t samples_total = 0;
+  double busy_seconds_total = 0;
+};
+
+/// The only door to the engine. Implementations: Engine (models) and tests' FakeSynthesizer. Thread-safe.
+class Synthesizer {
+ public:
+  virtual ~Synthesizer() = default;
+  [[nodiscard]] virtual std::vector<VoiceInfo> voices() const = 0;
+  [[nodiscard]] virtual bool ready() const = 0;  ///< voices loaded and warmed up
+  [[nodiscard]] virtual SynthesizerStats stats() const = 0;
+  /// Errc::unknown_voice, Errc::unsupported_format (language the voice does not speak), Errc::overloaded.
+  [[nodiscard]] virtual Result<std::unique_ptr<Utterance>> open(const UtteranceOptions& options,
+                                                                std::shared_ptr<UtteranceSink> sink) = 0;
+};
+
+}  // namespace tts
