@@ -42,11 +42,12 @@ function say(message, bad = false) {
 async function begin(live) {
   await player.start();
   $('decoder').textContent = { webcodecs: 'WebCodecs', wasm: 'WebAssembly', pcm: 'PCM' }[player.decoder];
+  stop();
+  await client.room().catch(() => {});
   if (client.state !== 'online') {
     say('Not connected. The page keeps trying.', true);
     return null;
   }
-  stop();
   const ctx = client.open({
     voice: $('voice').value,
     lang: $('lang').value,
@@ -249,7 +250,7 @@ function fillLanguages() {
 
 client.addEventListener('hello', ({ detail }) => {
   const voices = detail.voices ?? [];
-  if (voices.length > 0) fill($('voice'), voices.map(({ id }) => [id, id]));
+  if (voices.length > 0) fill($('voice'), voices.map(({ id, name }) => [id, name || id]));
   fillLanguages();
 });
 

@@ -28,8 +28,9 @@ async function next() {
   await player.start();
   player.context.onstatechange = showUnlock;
   setTimeout(showUnlock, 500); // a page that may play has begun to by then
-  if (current !== speaking) return;
   try {
+    await client.room();
+    if (current !== speaking) return;
     speaking.ctx = client.open({
       voice: query.get('voice') ?? 'starter',
       lang: query.get('lang') ?? 'auto',

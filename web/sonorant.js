@@ -69,6 +69,7 @@ class DetailEvent extends Event {
 
 const PING_EVERY_MS = 15000;
 const SILENT_LIMIT_MS = 40000;
+const TEXT_PIECE = 8192; // UTF-16 units; at most 48 KiB of JSON
 
 /**
  * One socket, many utterance streams ("contexts"). Events carry `detail`:
@@ -133,9 +134,26 @@ export class SonorantClient extends EventTarget {
     return ctx;
   }
 
+  /**
+   * Resolves when the server has room for one more context. A cancelled one counts until the server has confirmed it.
+   * Rejects when the connection goes meanwhile.
+   */
+  async room() {
+    const limit = this.hello?.limits?.max_contexts ?? 1;
+    while (this.live_.size >= limit) {
+      if (this.state !== 'online') throw new ProtocolError(`open: the connection is ${this.state}`);
+      await new Promise((resolve) => this.addEventListener('closed', resolve, { once: true }));
+    }
+  }
+
   /** Appends text verbatim. Returns false when the context is over, as do flush, end, cancel and credit. */
   text(ctx, text) {
-    return this.sendOn_(ctx, { type: 'text', ctx, text });
+    let sent = this.isLive(ctx);
+    // Several messages when it is long: a server limits their size.
+    for (let at = 0; sent && at < text.length; at += TEXT_PIECE) {
+      sent = this.sendOn_(ctx, { type: 'text', ctx, text: text.slice(at, at + TEXT_PIECE) });
+    }
+    return sent;
   }
 
   flush(ctx, id) {

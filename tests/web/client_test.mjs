@@ -104,6 +104,37 @@ test('client: offers the subprotocol and sends exactly the protocol’s messages
   assert.notEqual(client.open(), ctx);
 });
 
+test('client: long text goes out in pieces that together are the text', async (t) => {
+  const { client, socket } = await connected();
+  t.after(() => client.close());
+  const ctx = client.open();
+  const text = 'a😀é\u0001'.repeat(20000);
+  assert.equal(client.text(ctx, text), true);
+  assert.equal(client.text(ctx, ''), true);
+  const texts = socket.sent.filter(({ type }) => type === 'text');
+  assert.equal(texts.map((message) => message.text).join(''), text);
+  for (const message of texts) assert.ok(Buffer.byteLength(JSON.stringify(message)) < 64 * 1024);
+});
+
+test('client: room() waits for the server to confirm a cancelled context', async (t) => {
+  const { client, socket } = await connected();
+  t.after(() => client.close());
+  await client.room();
+  const ctx = client.open();
+  client.cancel(ctx, 0);
+  let room = false;
+  const waiting = client.room().then(() => (room = true));
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  assert.equal(room, false);
+  socket.receive({ type: 'cancelled', ctx });
+  await waiting;
+  // A lost connection ends the waiting too.
+  client.open();
+  const lost = client.room();
+  client.close();
+  await lost;
+});
+
 test('client: frames after cancel, after done and of unknown contexts are dropped', async (t) => {
   const { client, socket, of } = await connected();
   t.after(() => client.close());

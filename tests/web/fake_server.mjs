@@ -15,6 +15,7 @@ export const CSP =
 const MIME = { '.html': 'text/html', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml' };
 
 const OPUS_PRE_SKIP = 312;
+const MAX_CONTEXTS = 1; // a cancelled one counts until its `cancelled`
 const FRAME_MS = 20;
 const MS_PER_CHARACTER = 60;
 const FIRST_PACKET_MS = 60;
@@ -72,13 +73,13 @@ class FakeSession {
     socket.on('close', () => this.contexts.forEach((context) => clearInterval(context.timer)));
     this.say({
       type: 'hello',
-      protocol: 'sonorant.v1',
+      protocol: 1,
       session: 'fake',
       server: 'fake/1',
-      limits: { contexts: 1, text_chars: 5000 },
+      limits: { max_message_bytes: 65536, max_text_chars: 100000, max_contexts: MAX_CONTEXTS },
       voices: [
-        { id: 'starter', langs: ['en'], rate: 24000 },
-        { id: 'second', langs: ['en', 'zh'], rate: 24000 },
+        { id: 'starter', name: 'Starter', langs: ['en'], rate: 24000 },
+        { id: 'second', name: 'Second', langs: ['en', 'zh'], rate: 24000 },
       ],
       formats: [{ codec: 'opus', rates: [48000, 24000, 16000] }],
     });
@@ -129,6 +130,7 @@ class FakeSession {
   }
 
   open({ ctx, voice = 'starter', format = {} }) {
+    if (this.contexts.size >= MAX_CONTEXTS) return this.error(ctx, 'too_many_contexts', `${MAX_CONTEXTS}`);
     if (!['starter', 'second'].includes(voice)) return this.error(ctx, 'unknown_voice', voice);
     const { codec = 'opus', rate = 48000 } = format;
     if (!['opus', 'pcm_s16le'].includes(codec)) return this.error(ctx, 'unsupported_format', codec);
