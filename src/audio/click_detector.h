@@ -9,14 +9,18 @@ namespace tts {
 /// A seam is a position where two separately made stretches of audio meet. A click there is a discontinuity of the
 /// wave or of its slope, far larger than the audio around it has of its own.
 ///
-/// Rule. e[i] is the fourth difference of the samples: an impulse, a jump and a kink all show in it, smooth voice
-/// hardly does. At a seam, `score` is the largest |e| within +-1 ms over the reference level: the 99th percentile of
-/// |e| in the 40 ms on either side (without the seam's own 2 ms), but at least `floor`. Voice has such peaks of its own at
-/// glottal closures and in fricatives, so its scores stay near 1 to 4; it is a click when score >= `threshold`.
+/// Rule. A linear predictor (one coefficient per 1/1000 s, autocorrelation method) is fitted to the 40 ms on either
+/// side, without the 1 ms next to the seam. What it cannot predict is the residual: small within voice, large where the
+/// wave or its slope breaks off. `score` is the largest residual from 1 ms before to 2 ms after the seam, over the
+/// upper quartile of the largest residuals of each 10 ms elsewhere in those 80 ms, or over `floor` if that is larger.
+/// It is a click when score >= `threshold`. Measured on 22 s of 24 kHz speech of three voices: 0.1 to 0.8 % of the
+/// positions in clean speech score over 4 (bursts of stops, onsets); steps of 0.2 anywhere are found in 77 to 91 %,
+/// steps of 0.1 in 59 to 75 %, steps of 0.005 in pauses. So many seams are judged by their share of clicks beside that
+/// of other positions, single ones where speech is soft or steady.
 /// The detector judges seams it is told of; it is not a search for clicks in unknown audio.
 struct ClickRule {
-  float threshold = 8.0F;
-  float floor = 2e-3F;  ///< fourth difference, full scale 1: nothing below this is heard as a click
+  float threshold = 4.0F;
+  float floor = 5e-4F;  ///< residual, full scale 1
 };
 
 struct SeamScore {
@@ -26,7 +30,7 @@ struct SeamScore {
   bool click = false;
 };
 
-/// One score per seam, in order. Seams too near the ends (less than 3 ms of audio on a side) score 0.
+/// One score per seam, in order. Seams too near the ends (less than 5 ms of audio on a side) score 0.
 [[nodiscard]] std::vector<SeamScore> score_seams(std::span<const float> pcm, int rate_hz,
                                                  std::span<const std::size_t> seams, const ClickRule& rule = {});
 

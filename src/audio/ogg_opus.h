@@ -55,7 +55,7 @@ class OggOpusEncoder {
   OpusEncoder encoder_;
   StreamResampler resampler_;
   OggOpusWriter writer_;
-  std::vector<float> pending_;       ///< at the encoder's rate, less than a frame between calls
+  std::vector<float> pending_;  ///< at the encoder's rate, less than a frame between calls
   std::int64_t encoded_frames_ = 0;
   std::int64_t source_samples_ = 0;  ///< at the source's rate
   bool started_ = false;

@@ -22,7 +22,9 @@ inline constexpr float kS16Scale = 32768.0F;
   return static_cast<std::int16_t>(std::nearbyintf(scaled));
 }
 
-[[nodiscard]] inline float to_float(std::int16_t sample) noexcept { return static_cast<float>(sample) / kS16Scale; }
+[[nodiscard]] inline float to_float(std::int16_t sample) noexcept {
+  return static_cast<float>(sample) / kS16Scale;
+}
 
 /// Appends `pcm` to `out` as little-endian signed 16-bit samples.
 inline void append_s16le(std::span<const float> pcm, std::vector<std::uint8_t>& out) {

@@ -47,7 +47,7 @@ struct AudioFile {
 };
 
 struct AudioFileLimits {
-  std::size_t max_bytes = 64U << 20U;          ///< of the file
+  std::size_t max_bytes = 64U << 20U;  ///< of the file
   std::chrono::seconds max_duration{600};
   int max_channels = 8;
   int min_rate_hz = 4'000;
