@@ -6,6 +6,7 @@
 //   client.open({ format: player.format, ... });
 
 import { KIND_OPUS } from './sonorant.js';
+import { MainThreadPlayout } from './worklet.js';
 
 const OPUS_RATE = 48000;
 // 20 ms of silence, mono, full band: what a decoder must be able to read (RFC 6716, section 3.1).
@@ -220,18 +221,28 @@ export class SonorantPlayer extends EventTarget {
       this.context = new AudioContext(); // this device has a fixed rate: Resampler does the rest
     }
     this.context.resume().catch(() => {});
+    const worklet = this.context.audioWorklet;
+    const options = { cushionMs: this.options.cushionMs, floor: this.options.floor };
     const [decoder] = await Promise.all([
       chooseDecoder(this.options.decoder),
-      this.context.audioWorklet.addModule(new URL('worklet.js', import.meta.url)),
+      worklet?.addModule(new URL('worklet.js', import.meta.url)),
     ]);
     this.decoder = decoder;
-    this.node = new AudioWorkletNode(this.context, 'sonorant-playout', {
-      numberOfInputs: 0,
-      outputChannelCount: [1],
-      processorOptions: { cushionMs: this.options.cushionMs, floor: this.options.floor },
-    });
+    if (worklet) {
+      this.node = new AudioWorkletNode(this.context, 'sonorant-playout', {
+        numberOfInputs: 0,
+        outputChannelCount: [1],
+        processorOptions: options,
+      });
+    } else {
+      this.node = new MainThreadPlayout(this.context, options);
+    }
     this.node.port.onmessage = ({ data }) => this.onTick_(data);
     this.node.connect(this.context.destination);
+    // A phone may take the device away while the page is hidden.
+    document.addEventListener('visibilitychange', () => {
+      if (!document.hidden) this.start();
+    });
   }
 
   /** The `format` field for `open`. */
@@ -376,6 +387,7 @@ export class SonorantPlayer extends EventTarget {
       bufferedMs: this.bufferedMs(),
       cushionMs: tick ? (1000 * tick.cushion) / this.context.sampleRate : this.options.cushionMs,
       misses: tick?.misses ?? 0,
+      worklet: this.node !== null && !(this.node instanceof MainThreadPlayout),
       rms: tick?.rms ?? 0,
       peak: tick?.peak ?? 0,
       peakRms: this.peakRms_,

@@ -1,5 +1,5 @@
 // Plays mono samples handed over by postMessage; no SharedArrayBuffer, so it also works in embeds and OBS.
-// PlayoutQueue holds the logic and runs in Node for its tests; the processor at the end is the browser's side of it.
+// PlayoutQueue holds the logic and runs in Node for its tests; what follows it is the browser's side.
 
 const LATE_LIMIT_S = 0.5; // audio back within this after running dry was late; a longer gap is a pause in the text
 const CUSHION_STEP_S = 0.02;
@@ -197,61 +197,95 @@ export class PlayoutQueue {
   }
 }
 
-if (typeof globalThis.registerProcessor === 'function') {
-  const TICK_BLOCKS = 8; // 21 ms at 48 kHz and 128 samples
+const TICK_SAMPLES = 1024; // 21 ms at 48 kHz
 
+/** A PlayoutQueue under command of messages, which reports what it plays. Either of the two hosts below it drives it. */
+export class Playout {
+  /** options: {cushionMs, floor: amplitude of the noise that keeps an output device awake, 0 for none} */
+  constructor(sampleRate, { cushionMs, floor }, report) {
+    this.queue = new PlayoutQueue(sampleRate, cushionMs);
+    this.floor = floor;
+    this.report = report;
+    this.sumSquares = 0;
+    this.peak = 0;
+    this.samples = 0;
+  }
+
+  receive({ type, ctx, samples }) {
+    if (type === 'push') this.queue.push(ctx, samples);
+    else if (type === 'end') this.queue.end(ctx);
+    else if (type === 'clear') this.queue.clear(ctx);
+  }
+
+  /** `frame` is the place of out[0] on the audio context's clock. */
+  process(frame, out) {
+    const queue = this.queue;
+    queue.frame = frame;
+    queue.render(out);
+    for (const x of out) {
+      this.sumSquares += x * x;
+      this.peak = Math.max(this.peak, Math.abs(x));
+    }
+    this.samples += out.length;
+    if (this.floor > 0) for (let i = 0; i < out.length; i++) out[i] += this.floor * (Math.random() - 0.5);
+    if (this.samples >= TICK_SAMPLES || queue.events.length > 0) this.tick();
+  }
+
+  tick() {
+    const queue = this.queue;
+    const context = queue.contexts.get(queue.current);
+    this.report({
+      frame: queue.frame,
+      ctx: queue.current,
+      played: context ? context.played : 0,
+      queued: queue.queued,
+      playing: queue.playing,
+      rms: Math.sqrt(this.sumSquares / this.samples),
+      peak: this.peak,
+      cushion: queue.cushion,
+      misses: queue.misses,
+      lastLoudFrame: queue.lastLoudFrame,
+      events: queue.events.splice(0),
+    });
+    this.sumSquares = 0;
+    this.peak = 0;
+    this.samples = 0;
+  }
+}
+
+/**
+ * The same on the main thread, where there is no AudioWorklet: browsers withhold it from pages served over plain HTTP by
+ * another machine. ScriptProcessorNode is deprecated and waits for the page, but it plays.
+ */
+export class MainThreadPlayout {
+  constructor(context, options) {
+    this.node = context.createScriptProcessor(1024, 0, 1);
+    const port = { postMessage: (message) => playout.receive(message), onmessage: null };
+    const playout = new Playout(context.sampleRate, options, (data) => port.onmessage?.({ data }));
+    this.node.onaudioprocess = ({ playbackTime, outputBuffer }) => {
+      playout.process(Math.round(playbackTime * context.sampleRate), outputBuffer.getChannelData(0));
+    };
+    this.port = port;
+  }
+
+  connect(destination) {
+    this.node.connect(destination);
+  }
+}
+
+if (typeof globalThis.registerProcessor === 'function') {
   /* global currentFrame, sampleRate, registerProcessor, AudioWorkletProcessor */
   class SonorantPlayout extends AudioWorkletProcessor {
     constructor({ processorOptions }) {
       super();
-      this.queue = new PlayoutQueue(sampleRate, processorOptions.cushionMs);
-      this.floor = processorOptions.floor; // amplitude of the noise that keeps an output device awake; 0 for none
-      this.blocks = 0;
-      this.sumSquares = 0;
-      this.peak = 0;
-      this.samples = 0;
-      this.port.onmessage = ({ data }) => {
-        if (data.type === 'push') this.queue.push(data.ctx, data.samples);
-        else if (data.type === 'end') this.queue.end(data.ctx);
-        else if (data.type === 'clear') this.queue.clear(data.ctx);
-      };
+      this.playout = new Playout(sampleRate, processorOptions, (tick) => this.port.postMessage(tick));
+      this.port.onmessage = ({ data }) => this.playout.receive(data);
     }
 
     process(inputs, [channels]) {
-      const queue = this.queue;
-      const out = channels[0];
-      queue.frame = currentFrame;
-      queue.render(out);
-      for (const x of out) {
-        this.sumSquares += x * x;
-        this.peak = Math.max(this.peak, Math.abs(x));
-      }
-      this.samples += out.length;
-      if (this.floor > 0) for (let i = 0; i < out.length; i++) out[i] += this.floor * (Math.random() - 0.5);
-      for (let c = 1; c < channels.length; c++) channels[c].set(out);
-      if (++this.blocks % TICK_BLOCKS === 0 || queue.events.length > 0) this.tick();
+      this.playout.process(currentFrame, channels[0]);
+      for (let c = 1; c < channels.length; c++) channels[c].set(channels[0]);
       return true;
-    }
-
-    tick() {
-      const queue = this.queue;
-      const context = queue.contexts.get(queue.current);
-      this.port.postMessage({
-        frame: queue.frame,
-        ctx: queue.current,
-        played: context ? context.played : 0,
-        queued: queue.queued,
-        playing: queue.playing,
-        rms: Math.sqrt(this.sumSquares / this.samples),
-        peak: this.peak,
-        cushion: queue.cushion,
-        misses: queue.misses,
-        lastLoudFrame: queue.lastLoudFrame,
-        events: queue.events.splice(0),
-      });
-      this.sumSquares = 0;
-      this.peak = 0;
-      this.samples = 0;
     }
   }
 

@@ -23,7 +23,8 @@ function freePort() {
 
 async function startProgram(program) {
   const port = await freePort();
-  const child = spawn(program, ['serve', '--host', '127.0.0.1', '--port', String(port)], { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
+  const command = [path.join(root, 'scripts', 'with-env'), program, 'serve', '--port', String(port)];
+  const child = spawn(command[0], command.slice(1), { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
   let output = '';
   child.stdout.on('data', (data) => (output += data));
   child.stderr.on('data', (data) => (output += data));
