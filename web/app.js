@@ -40,7 +40,12 @@ function say(message, bad = false) {
 // --- speaking ---
 
 async function begin(live) {
-  await player.start();
+  try {
+    await player.start();
+  } catch (error) {
+    say(`This browser cannot play: ${error.message}`, true);
+    return null;
+  }
   $('decoder').textContent = { webcodecs: 'WebCodecs', wasm: 'WebAssembly', pcm: 'PCM' }[player.decoder];
   stop();
   await client.room().catch(() => {});
@@ -476,7 +481,7 @@ $('voice').addEventListener('change', fillLanguages);
 
 // The first gesture readies the sound, so that Speak need not wait for it; later ones wake a suspended device.
 for (const type of ['pointerdown', 'keydown']) {
-  document.addEventListener(type, () => player.start(), { passive: true, capture: true });
+  document.addEventListener(type, () => player.start().catch(() => {}), { passive: true, capture: true });
 }
 addEventListener('resize', drawSoon);
 matchMedia('(prefers-color-scheme: dark)').addEventListener('change', drawSoon);

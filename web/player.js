@@ -241,7 +241,7 @@ export class SonorantPlayer extends EventTarget {
     this.node.connect(this.context.destination);
     // A phone may take the device away while the page is hidden.
     document.addEventListener('visibilitychange', () => {
-      if (!document.hidden) this.start();
+      if (!document.hidden) this.start().catch(() => {});
     });
   }
 
