@@ -22,7 +22,9 @@ std::map<std::string, Handler>& handlers() {
 
 }  // namespace
 
-Registration::Registration(std::string name, Handler handler) { handlers()[std::move(name)] = std::move(handler); }
+Registration::Registration(std::string name, Handler handler) {
+  handlers()[std::move(name)] = std::move(handler);
+}
 
 at::Tensor Fixture::array(const std::string& key) const {
   if (!arrays) throw std::runtime_error(name + ".safetensors is missing");
@@ -34,11 +36,16 @@ at::Tensor Fixture::array(const std::string& key) const {
     return tensor;
   };
   switch (view->dtype) {
-    case Dtype::f32: return copy_as(at::kFloat);
-    case Dtype::u8: return copy_as(at::kByte).to(at::kLong);
-    case Dtype::i32: return copy_as(at::kInt).to(at::kLong);
-    case Dtype::i64: return copy_as(at::kLong);
-    default: throw std::runtime_error(name + ".safetensors: unexpected type of " + key);
+    case Dtype::f32:
+      return copy_as(at::kFloat);
+    case Dtype::u8:
+      return copy_as(at::kByte).to(at::kLong);
+    case Dtype::i32:
+      return copy_as(at::kInt).to(at::kLong);
+    case Dtype::i64:
+      return copy_as(at::kLong);
+    default:
+      throw std::runtime_error(name + ".safetensors: unexpected type of " + key);
   }
 }
 
@@ -69,8 +76,7 @@ void CaseReport::close(std::string_view quantity, const at::Tensor& got, const a
     report_.fail(full, reason.str());
     return;
   }
-  const double worst =
-      got.numel() == 0 ? 0.0 : (got.to(at::kDouble) - want.to(at::kDouble)).abs().max().item<double>();
+  const double worst = got.numel() == 0 ? 0.0 : (got.to(at::kDouble) - want.to(at::kDouble)).abs().max().item<double>();
   report_.check(full, worst / scale, tolerance);
 }
 
@@ -82,7 +88,9 @@ void CaseReport::same(std::string_view quantity, bool equal) {
   report_.check(name_ + "." + std::string(quantity), equal ? 0.0 : 1.0, 0.0);
 }
 
-void CaseReport::skip() { report_.skip(name_); }
+void CaseReport::skip() {
+  report_.skip(name_);
+}
 
 void for_each_case(const Fixture& fixture, Report& report,
                    const std::function<void(const Json& fixture_case, CaseReport& check)>& body) {

@@ -8,7 +8,9 @@
 namespace tts::parity {
 namespace {
 
-bool ends_with(std::string_view text, std::string_view tail) { return text.ends_with(tail); }
+bool ends_with(std::string_view text, std::string_view tail) {
+  return text.ends_with(tail);
+}
 
 std::string_view last_component(std::string_view key) {
   const std::size_t dot = key.rfind('.');
@@ -43,7 +45,9 @@ double uniform_at(std::uint64_t hash, std::uint64_t index) noexcept {
   return static_cast<double>(raw_at(hash, index) >> 40U) / 16777216.0;
 }
 
-double signed_at(std::uint64_t hash, std::uint64_t index) noexcept { return 2.0 * uniform_at(hash, index) - 1.0; }
+double signed_at(std::uint64_t hash, std::uint64_t index) noexcept {
+  return 2.0 * uniform_at(hash, index) - 1.0;
+}
 
 bool matches(std::string_view glob, std::string_view text) noexcept {
   std::size_t g = 0;
@@ -180,6 +184,8 @@ std::vector<float> exponential_noise(std::string_view name, std::int64_t n) {
   return q;
 }
 
-std::vector<std::int64_t> to_int64s(const Json& array) { return array.get<std::vector<std::int64_t>>(); }
+std::vector<std::int64_t> to_int64s(const Json& array) {
+  return array.get<std::vector<std::int64_t>>();
+}
 
 }  // namespace tts::parity

@@ -1,0 +1,86 @@
+#include "models/kernels.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#include "models/kernels_impl.h"
+
+namespace tts {
+
+FloatBuffer::FloatBuffer(std::size_t size) : size_(size) {
+  constexpr std::size_t kAlign = 64;
+  const std::size_t bytes = (std::max<std::size_t>(size, 1) * sizeof(float) + kAlign - 1) / kAlign * kAlign;
+  data_.reset(static_cast<float*>(std::aligned_alloc(kAlign, bytes)));
+  if (!data_) throw std::bad_alloc();
+}
+
+void FloatBuffer::Free::operator()(float* memory) const noexcept {
+  std::free(memory);
+}
+
+void FloatBuffer::fill(float value) noexcept {
+  std::fill_n(data_.get(), size_, value);
+}
+
+std::vector<const Kernels*> supported_kernels() {
+  std::vector<const Kernels*> found;
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512bw")) {
+    found.push_back(&kernels_avx512());
+  }
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back(&kernels_avx2());
+#endif
+  found.push_back(&kernels_base());
+  return found;
+}
+
+const Kernels& kernels() {
+  static const Kernels& widest = *supported_kernels().front();
+  return widest;
+}
+
+std::size_t packed_size(const Kernels& kernels, std::int64_t out, std::int64_t in) {
+  const std::int64_t panels = (out + kernels.panel - 1) / kernels.panel;
+  return static_cast<std::size_t>(panels * kernels.panel * in);
+}
+
+void pack(const Kernels& kernels, const float* weight, std::int64_t out, std::int64_t in, std::int64_t stride_out,
+          std::int64_t stride_in, float* packed) {
+  const std::int64_t panel = kernels.panel;
+  for (std::int64_t first = 0; first < out; first += panel) {
+    const std::int64_t columns = std::min(panel, out - first);
+    float* to = packed + first * in;
+    for (std::int64_t i = 0; i < in; ++i, to += panel) {
+      const float* from = weight + first * stride_out + i * stride_in;
+      if (stride_out == 1) {
+        std::copy_n(from, columns, to);
+      } else {
+        for (std::int64_t o = 0; o < columns; ++o) to[o] = from[o * stride_out];
+      }
+      std::fill(to + columns, to + panel, 0.0F);
+    }
+  }
+}
+
+PackedLinear::PackedLinear(const Kernels& kernels, const float* weight, std::int64_t out, std::int64_t in,
+                           std::span<const float> bias)
+    : kernels_(&kernels),
+      in_(in),
+      out_(out),
+      packed_(packed_size(kernels, out, in)),
+      bias_(packed_size(kernels, out, 1)) {
+  pack(kernels, weight, out, in, in, 1, packed_.data());
+  bias_.fill(0.0F);
+  std::copy(bias.begin(), bias.end(), bias_.data());
+}
+
+void PackedLinear::apply(const float* x, std::int64_t ldx, std::int64_t m, float* y, std::int64_t ldy,
+                         bool relu) const {
+  kernels_->linear(x, ldx, m, packed_.data(), bias_.data(), in_, out_, y, ldy, relu);
+}
+
+}  // namespace tts

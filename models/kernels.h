@@ -1,0 +1,85 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+namespace tts {
+
+/// Floats on a 64-byte boundary; uninitialised, so that a large buffer costs memory only where it is written.
+class FloatBuffer {
+ public:
+  FloatBuffer() = default;
+  explicit FloatBuffer(std::size_t size);
+  [[nodiscard]] float* data() noexcept { return data_.get(); }
+  [[nodiscard]] const float* data() const noexcept { return data_.get(); }
+  [[nodiscard]] std::size_t size() const noexcept { return size_; }
+  void fill(float value) noexcept;
+
+ private:
+  struct Free {
+    void operator()(float* memory) const noexcept;
+  };
+  std::unique_ptr<float[], Free> data_;
+  std::size_t size_ = 0;
+};
+
+/// The float32 loops of the T2S decode step for one instruction set. At its size the call overhead of tensor
+/// operators is larger than the arithmetic, and a one-row product must run at memory speed, so these are plain C++ on
+/// vector types, compiled once per instruction set. Single-threaded and without state.
+struct Kernels {
+  const char* name;    ///< "avx512", "avx2" or "base"
+  std::int64_t panel;  ///< output columns per packed panel
+
+  /// y[m, out] = x[m, in] W^T + bias, with W packed by PackedLinear. `bias` may be null. relu: max(y, 0) afterwards.
+  /// Row i of x starts at x + i * ldx, likewise y.
+  void (*linear)(const float* x, std::int64_t ldx, std::int64_t m, const float* packed, const float* bias,
+                 std::int64_t in, std::int64_t out, float* y, std::int64_t ldy, bool relu);
+  /// One query over `length` cached rows (row t at k + t * hidden): heads of contiguous columns, softmax over
+  /// q k^T / sqrt(hidden / heads), weighted sum of v into `out` [hidden].
+  /// `scores` [heads * length] is scratch and holds the attention weights afterwards, head by head.
+  void (*attend)(const float* q, const float* k, const float* v, std::int64_t length, std::int64_t hidden,
+                 std::int64_t heads, float* scores, float* out);
+  /// row[0..n) = softmax(row * scale), in place.
+  void (*softmax)(float* row, std::int64_t n, float scale);
+  /// x = LayerNorm(x + residual) * gain + bias over `n` values, eps 1e-5, in place. (Ba et al. 2016, eq. 4)
+  void (*add_norm)(float* x, const float* residual, const float* gain, const float* bias, std::int64_t n);
+};
+
+/// The widest kernels this CPU runs; chosen once.
+[[nodiscard]] const Kernels& kernels();
+/// All kernels this CPU runs, widest first; for tests.
+[[nodiscard]] std::vector<const Kernels*> supported_kernels();
+
+/// A linear layer's weight, repacked once: panels of `kernels.panel` output columns, each [in][panel], the last one
+/// padded with zeros.
+class PackedLinear {
+ public:
+  PackedLinear() = default;
+  /// weight: row-major [out, in]; bias: [out] or empty.
+  PackedLinear(const Kernels& kernels, const float* weight, std::int64_t out, std::int64_t in,
+               std::span<const float> bias);
+
+  /// y[m, out] = x[m, in] W^T + b; x and y contiguous rows of ldx and ldy floats.
+  void apply(const float* x, std::int64_t ldx, std::int64_t m, float* y, std::int64_t ldy, bool relu = false) const;
+  [[nodiscard]] std::int64_t in() const noexcept { return in_; }
+  [[nodiscard]] std::int64_t out() const noexcept { return out_; }
+  [[nodiscard]] bool empty() const noexcept { return out_ == 0; }
+
+ private:
+  const Kernels* kernels_ = nullptr;
+  std::int64_t in_ = 0;
+  std::int64_t out_ = 0;
+  FloatBuffer packed_;
+  FloatBuffer bias_;  ///< padded to whole panels; zeros without a bias
+};
+
+/// Floats that `count` packed columns of depth `in` take.
+[[nodiscard]] std::size_t packed_size(const Kernels& kernels, std::int64_t out, std::int64_t in);
+/// Packs columns: element (o, i) of the weight is at weight[o * stride_out + i * stride_in].
+void pack(const Kernels& kernels, const float* weight, std::int64_t out, std::int64_t in, std::int64_t stride_out,
+          std::int64_t stride_in, float* packed);
+
+}  // namespace tts

@@ -1,0 +1,163 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "models/kernels.h"
+#include "models/weights.h"
+
+namespace tts {
+
+/// Sizes of a text-to-semantic transformer; read from the model's manifest, never assumed.
+struct T2SConfig {
+  std::int64_t layers = 24;
+  std::int64_t hidden = 512;  ///< also the width of both embeddings; the feed-forward width is 4 * hidden
+  std::int64_t heads = 16;
+  std::int64_t phoneme_vocab = 732;
+  std::int64_t vocab = 1025;       ///< semantic tokens and EOS, which is the last one
+  std::int64_t bert_dim = 1024;    ///< 0: no bert_proj.weight; its bias is used if the file has one
+  std::int64_t max_tokens = 1500;  ///< most tokens one text may give (60 s at 25 Hz)
+
+  [[nodiscard]] std::int64_t eos() const noexcept { return vocab - 1; }
+};
+
+/// Phonemes and prompt tokens to semantic tokens: GPT-SoVITS' autoregressive transformer (post-norm, ReLU, learned
+/// scale on sinusoidal positions), as the published checkpoints have it.
+///
+/// The text is bidirectional, the tokens are causal and see all text. Const after construction: one T2S serves all
+/// utterances, each a row of a State. Rows are independent and may be filled, stepped and replaced at different times
+/// (continuous batching); a row's numbers do not depend on the others. float32, one thread, on the widest vectors the
+/// CPU has (kernels.h).
+class T2S {
+ public:
+  /// Positions that exist: a text, or a prompt plus its generated tokens, may not be longer.
+  static constexpr std::int64_t kPositions = 4000;
+
+  /// KV cache and scratch of up to `rows` utterances. Movable. Made by T2S::make_state, used with that T2S only.
+  class State {
+   public:
+    [[nodiscard]] std::int64_t rows() const noexcept { return rows_; }
+    [[nodiscard]] std::int64_t capacity() const noexcept { return capacity_; }
+    /// Cached positions of a row: phonemes + prompt + tokens stepped.
+    [[nodiscard]] std::int64_t length(std::int64_t row = 0) const { return length_.at(static_cast<std::size_t>(row)); }
+    /// Position the next token of a row takes among the audio tokens.
+    [[nodiscard]] std::int64_t position(std::int64_t row = 0) const {
+      return position_.at(static_cast<std::size_t>(row));
+    }
+    /// Logits [vocab] of a row after its last prefill or step, valid until its next one.
+    [[nodiscard]] std::span<const float> logits(std::int64_t row = 0) const;
+    /// Cached keys or values [length, hidden] of a row.
+    [[nodiscard]] std::span<const float> keys(std::int64_t layer, std::int64_t row = 0) const;
+    [[nodiscard]] std::span<const float> values(std::int64_t layer, std::int64_t row = 0) const;
+
+    /// One attention head to watch.
+    struct Probe {
+      std::int64_t layer = 0;
+      std::int64_t head = 0;
+    };
+    /// From now on every prefill and step keeps the attention weights of these heads' newest query.
+    void set_attention_probes(std::vector<Probe> probes) { probes_ = std::move(probes); }
+    /// Weights [length] of probe `index` for a row's newest query: the text's columns first, then the tokens'.
+    [[nodiscard]] std::span<const float> attention(std::size_t index, std::int64_t row = 0) const;
+
+    /// Makes prefill compute the output of every position, not only the last; see prefill_hidden.
+    void set_keep_hidden(bool keep) noexcept { keep_hidden_ = keep; }
+    /// Output of the last layer [length, hidden] of the last prefill, any row. Empty unless kept.
+    [[nodiscard]] std::span<const float> prefill_hidden() const noexcept { return hidden_out_; }
+
+   private:
+    friend class T2S;
+    State() = default;
+
+    std::int64_t rows_ = 0;
+    std::int64_t capacity_ = 0;
+    std::int64_t layers_ = 0;
+    std::int64_t hidden_ = 0;
+    std::int64_t vocab_ = 0;
+    FloatBuffer keys_;    ///< [layers, rows, capacity, hidden]
+    FloatBuffer values_;  ///< same
+    std::vector<std::int64_t> length_;
+    std::vector<std::int64_t> position_;
+    std::vector<float> logits_;        ///< [rows, vocab]
+    std::vector<float> batch_logits_;  ///< the same, in the order of one step's rows
+    std::vector<Probe> probes_;
+    std::vector<std::vector<float>> attention_;  ///< [row * probes + probe]
+    bool keep_hidden_ = false;
+    std::vector<float> hidden_out_;
+    // scratch for `scratch_rows_` positions at once
+    std::int64_t scratch_rows_ = 0;
+    FloatBuffer x_;         ///< [n, hidden]
+    FloatBuffer qkv_;       ///< [n, 3 * hidden]
+    FloatBuffer attended_;  ///< [n, hidden]
+    FloatBuffer residual_;  ///< [n, hidden]
+    FloatBuffer ffn_;       ///< [n, 4 * hidden]
+    FloatBuffer scores_;    ///< [heads, capacity]
+    std::int64_t prefill_rows_ = 0;
+    FloatBuffer packed_keys_;     ///< one head's keys of a prefill, packed
+    FloatBuffer packed_values_;   ///< one head's values, packed
+    FloatBuffer prefill_scores_;  ///< [n, n]
+  };
+
+  /// `scope` holds the checkpoint's keys after "model.". Throws ModelError naming the missing or misshapen tensor.
+  /// `set`: the instruction set to use, for tests.
+  T2S(const T2SConfig& config, const WeightScope& scope, const Kernels& set = kernels());
+
+  [[nodiscard]] const T2SConfig& config() const noexcept { return config_; }
+
+  /// Room for `rows` utterances of `capacity` positions (phonemes + prompt + tokens) each. Memory is touched as it
+  /// fills: 2 * layers * hidden * 4 bytes per position.
+  [[nodiscard]] State make_state(std::int64_t rows, std::int64_t capacity) const;
+
+  /// Starts a row anew with a text and the tokens of the reference audio; returns the logits [vocab] of the first new
+  /// token. `bert` is [phonemes, bert_dim] row-major, or empty for zeros; `prompt` may be empty.
+  /// Throws std::invalid_argument for an empty text, an id outside its vocabulary, a misshapen bert or a full state.
+  std::span<const float> prefill(std::span<const std::int32_t> phonemes, std::span<const float> bert,
+                                 std::span<const std::int32_t> prompt, State& state, std::int64_t row = 0) const;
+
+  /// Feeds row 0's newest token; returns the logits [vocab] of the next one. Does not allocate.
+  std::span<const float> step(std::int32_t token, State& state) const;
+  /// Feeds one token to each of `rows` (distinct), sharing one pass over the weights; read state.logits(row).
+  /// Throws std::invalid_argument for a bad row or token, or a full row.
+  void step(std::span<const std::int64_t> rows, std::span<const std::int32_t> tokens, State& state) const;
+
+  /// What enters the first layer: [phonemes + prompt, hidden].
+  [[nodiscard]] std::vector<float> embed(std::span<const std::int32_t> phonemes, std::span<const float> bert,
+                                         std::span<const std::int32_t> prompt) const;
+
+  /// Row t of the audio embedding [hidden].
+  [[nodiscard]] std::span<const float> token_embedding(std::int32_t token) const;
+
+ private:
+  struct Layer {
+    PackedLinear in_proj;   ///< [3 * hidden, hidden]: q, k, v
+    PackedLinear out_proj;  ///< [hidden, hidden]
+    PackedLinear linear1;   ///< [4 * hidden, hidden]
+    PackedLinear linear2;   ///< [hidden, 4 * hidden]
+    std::vector<float> norm1_gain, norm1_bias, norm2_gain, norm2_bias;
+  };
+
+  void check_token(std::int32_t token) const;
+  void embed_token(std::int32_t token, std::int64_t position, float* out) const;
+  void reserve_scratch(State& state, std::int64_t n) const;
+  /// Output projection, norms and feed-forward for `n` rows of state.x_, whose attention is in state.attended_.
+  void finish_layer(const Layer& layer, std::int64_t n, State& state) const;
+  void attend_prefill(std::int64_t n_text, std::int64_t n, State& state) const;
+  void keep_attention(std::int64_t layer, std::int64_t row, std::int64_t length, State& state) const;
+  [[nodiscard]] std::size_t cache_offset(const State& state, std::int64_t layer, std::int64_t row) const;
+
+  T2SConfig config_;
+  const Kernels* kernels_;
+  std::vector<float> text_embedding_;   ///< [phoneme_vocab, hidden]
+  std::vector<float> audio_embedding_;  ///< [vocab, hidden]
+  std::vector<float> positions_;        ///< [kPositions, hidden], sine and cosine interleaved
+  float text_alpha_ = 1.0F;
+  float audio_alpha_ = 1.0F;
+  PackedLinear bert_proj_;        ///< empty when bert_dim is 0
+  std::vector<float> bert_bias_;  ///< [hidden]; added to every phoneme, with features or without
+  std::vector<Layer> layers_;
+  PackedLinear predict_;  ///< [vocab, hidden], no bias
+};
+
+}  // namespace tts
