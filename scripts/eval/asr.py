@@ -63,7 +63,8 @@ class Recogniser:
         import ctranslate2
         import tokenizers
 
-        self._whisper = ctranslate2.models.Whisper(str(model_dir), device="cpu", intra_threads=1, inter_threads=1)
+        self._whisper = ctranslate2.models.Whisper(str(model_dir), device="cpu", compute_type="float32", intra_threads=1,
+                                                  inter_threads=1)
         self._tokenizer = tokenizers.Tokenizer.from_file(str(pathlib.Path(model_dir) / "tokenizer.json"))
         names = ["<|startoftranscript|>", "<|notimestamps|>"]
         if self._whisper.is_multilingual:

@@ -10,9 +10,8 @@ import argparse
 import numpy as np
 
 SILENCE_DB = -45.0          # a 10 ms frame this far below the loudest one is silence
-CLICK_HIGH_PASS_HZ = 4000   # clicks stand out where voiced speech is weak
-CLICK_RATIO = 10.0          # peak over the surroundings' RMS
-CLICK_FLOOR = 0.004         # of full scale, after the high pass
+CLICK_RATIO = 9.0           # peak of the second difference over its RMS nearby; the teacher exceeds it in 3 of 160 recordings
+CLICK_FLOOR = 0.001         # of full scale, second difference divided by 4
 PACE_RANGE = (0.6, 1.6)     # seconds over what the other sentences predict
 
 
@@ -59,28 +58,24 @@ def pace_outliers(seconds, lengths):
 
 # ---------------------------------------------------------------------------------------------------------------- sound
 def clicks(wave, rate_hz):
-    """Times in seconds of isolated wide-band impulses.
+    """Times in seconds of isolated impulses and jumps.
 
-    After a steep high pass, a sample is a click when it exceeds CLICK_FLOOR and CLICK_RATIO times the RMS of both sides
-    (1 to 10 ms before, 1 to 10 ms after). The release of a stop has noise after it, a fricative on both sides, voiced speech
-    a neighbouring period, so they pass; a jump between two chunks and a lost sample do not.
+    A sample is a click when the second difference exceeds CLICK_FLOOR, and CLICK_RATIO times its RMS on either side (from
+    3 samples to 2 ms away). The release of a stop, a fricative and a glottal pulse last longer than a jump between two chunks
+    or a lost sample, so they pass. The file is taken to lie in silence. Tuned on clean speech: finds single jumps that are
+    large beside the speech around them, not all of them.
     """
-    from scipy import signal
-
-    if len(wave) < rate_hz // 20:
-        return []
-    sos = signal.butter(6, min(CLICK_HIGH_PASS_HZ, rate_hz * 0.4), "highpass", fs=rate_hz, output="sos")
-    high = signal.sosfiltfilt(sos, np.pad(np.asarray(wave, float), rate_hz // 100))
-    near, far = round(0.001 * rate_hz), round(0.010 * rate_hz)
-    power = np.concatenate([[0.0], np.cumsum(high ** 2)])
-    at = np.arange(far, len(high) - far)
-    before = np.sqrt((power[at - near] - power[at - far]) / (far - near))
-    after = np.sqrt((power[at + far] - power[at + near]) / (far - near))
-    found = at[(np.abs(high[at]) > CLICK_FLOOR) & (np.abs(high[at]) > CLICK_RATIO * np.maximum(before, after))]
-    times, last = [], -rate_hz
+    near, far = 3, round(0.002 * rate_hz)
+    bend = np.diff(np.pad(np.asarray(wave, float), far + 1), 2) / 4
+    power = np.concatenate([[0.0], np.cumsum(bend ** 2)])
+    at = np.arange(far, len(bend) - far)
+    sides = np.maximum(power[at - near] - power[at - far], power[at + far + 1] - power[at + near + 1]).clip(0)
+    size = np.abs(bend[at])
+    found = at[(size > CLICK_FLOOR) & (size > CLICK_RATIO * np.sqrt(sides / (far - near)))]
+    times, last = [], -far
     for k in found:
-        if k - last > far:
-            times.append(float((k - rate_hz // 100) / rate_hz))
+        if k - last >= far:
+            times.append(float((k - far) / rate_hz))
         last = k
     return times
 
