@@ -64,7 +64,7 @@ TEST_SUITE("house/documents") {
   }
 
   TEST_CASE("every script explains itself") {
-    for (const char* script : {"serve", "setup", "test", "with-env"}) {
+    for (const char* script : {"serve", "setup", "test", "healthcheck"}) {
       CAPTURE(script);
       const std::string command = std::string("./scripts/") + script + " --help </dev/null";
       const std::unique_ptr<FILE, int (*)(FILE*)> pipe(::popen(command.c_str(), "r"),
