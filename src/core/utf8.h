@@ -26,4 +26,8 @@ namespace tts::utf8 {
 /// A copy in which every ill-formed byte sequence is replaced by U+FFFD (one per maximal subpart, as browsers do).
 [[nodiscard]] std::string to_valid(std::string_view text);
 
+/// Appends the UTF-8 of `c`, at most U+10FFFF. A surrogate gives its three bytes, which is not well-formed: for code
+/// that keeps the halves of a pair apart until both are there.
+void append(std::string& out, char32_t c);
+
 }  // namespace tts::utf8
