@@ -15,7 +15,9 @@ using std::string;
 using std::string_view;
 using Phonemes = std::vector<std::int32_t>;
 
-std::int32_t id(string_view symbol) { return phoneme_id(symbol).value(); }
+std::int32_t id(string_view symbol) {
+  return phoneme_id(symbol).value();
+}
 
 Phonemes parse(string_view symbols) {
   Phonemes ids;
@@ -72,7 +74,9 @@ void weaken(Phonemes& phonemes) {
   }
 }
 
-bool has_vowel_letter(string_view text) { return text.find_first_of("aeiouy") != string_view::npos; }
+bool has_vowel_letter(string_view text) {
+  return text.find_first_of("aeiouy") != string_view::npos;
+}
 
 }  // namespace
 
@@ -112,7 +116,8 @@ Phonemes EnglishG2p::phonemes(std::span<const SpokenToken> tokens, std::size_t i
     // The article, unless a capital inside or at the end of a sentence names the letter ("plan A", "A is for").
     const bool next_is_word = i + 1 < tokens.size() && tokens[i + 1].kind != SpokenToken::Kind::mark;
     const bool first = i == 0 || tokens[i - 1].kind == SpokenToken::Kind::mark;
-    const bool letter = token.text == "A" && (!next_is_word || !first || one_of(tokens[i + 1].text, {"is", "and", "or", "was"}));
+    const bool letter =
+        token.text == "A" && (!next_is_word || !first || one_of(tokens[i + 1].text, {"is", "and", "or", "was"}));
     return parse(letter || !next_is_word ? "EY1" : "AH0");
   }
   if (const string_view chosen = choose_homograph(tokens, i, low); !chosen.empty()) return parse(chosen);
@@ -166,7 +171,8 @@ Phonemes EnglishG2p::derive(string_view low) const {
     if (bare.back() == 'i') {
       if (auto found = lexicon_.find(string(bare.substr(0, bare.size() - 1)) + "y")) return found;
     }
-    if (bare.size() > 3 && bare.back() == bare[bare.size() - 2] && string_view("aeiou").find(bare.back()) == string_view::npos) {
+    if (bare.size() > 3 && bare.back() == bare[bare.size() - 2] &&
+        string_view("aeiou").find(bare.back()) == string_view::npos) {
       if (auto found = lexicon_.find(bare.substr(0, bare.size() - 1))) return found;
     }
     return std::nullopt;
@@ -194,11 +200,12 @@ Phonemes EnglishG2p::derive(string_view low) const {
   struct Ending {
     string_view letters, sounds;
   };
-  static constexpr Ending kEndings[] = {{"ingly", "IH0 NG L IY0"}, {"ings", "IH0 NG Z"},  {"ing", "IH0 NG"}, {"ness", "N AH0 S"},
-                                        {"less", "L AH0 S"},       {"fully", "F AH0 L IY0"}, {"ful", "F AH0 L"}, {"ment", "M AH0 N T"},
-                                        {"ments", "M AH0 N T S"},  {"able", "AH0 B AH0 L"}, {"ers", "ER0 Z"},  {"er", "ER0"},
-                                        {"est", "AH0 S T"},        {"ly", "L IY0"},       {"ish", "IH0 SH"},  {"like", "L AY2 K"},
-                                        {"ship", "SH IH2 P"},      {"wise", "W AY2 Z"},   {"ism", "IH2 Z AH0 M"}, {"y", "IY0"}};
+  static constexpr Ending kEndings[] = {
+      {"ingly", "IH0 NG L IY0"}, {"ings", "IH0 NG Z"},     {"ing", "IH0 NG"},      {"ness", "N AH0 S"},
+      {"less", "L AH0 S"},       {"fully", "F AH0 L IY0"}, {"ful", "F AH0 L"},     {"ment", "M AH0 N T"},
+      {"ments", "M AH0 N T S"},  {"able", "AH0 B AH0 L"},  {"ers", "ER0 Z"},       {"er", "ER0"},
+      {"est", "AH0 S T"},        {"ly", "L IY0"},          {"ish", "IH0 SH"},      {"like", "L AY2 K"},
+      {"ship", "SH IH2 P"},      {"wise", "W AY2 Z"},      {"ism", "IH2 Z AH0 M"}, {"y", "IY0"}};
   for (const Ending& ending : kEndings) {
     if (!ends(ending.letters)) continue;
     auto base = stem(ending.letters.size());
@@ -207,11 +214,26 @@ Phonemes EnglishG2p::derive(string_view low) const {
     append(*base, ending.sounds);
     return *base;
   }
-  static constexpr Ending kBeginnings[] = {
-      {"un", "AH0 N"},         {"re", "R IY0"},       {"non", "N AA2 N"},        {"pre", "P R IY0"},     {"anti", "AE2 N T IY0"},
-      {"over", "OW2 V ER0"},   {"under", "AH2 N D ER0"}, {"super", "S UW2 P ER0"}, {"multi", "M AH2 L T IY0"}, {"micro", "M AY2 K R OW0"},
-      {"inter", "IH2 N T ER0"}, {"dis", "D IH0 S"},   {"mis", "M IH0 S"},        {"auto", "AO2 T OW0"},  {"mini", "M IH2 N IY0"},
-      {"cyber", "S AY2 B ER0"}, {"nano", "N AE2 N OW0"}, {"mega", "M EH2 G AH0"}, {"hyper", "HH AY2 P ER0"}, {"ultra", "AH2 L T R AH0"}};
+  static constexpr Ending kBeginnings[] = {{"un", "AH0 N"},
+                                           {"re", "R IY0"},
+                                           {"non", "N AA2 N"},
+                                           {"pre", "P R IY0"},
+                                           {"anti", "AE2 N T IY0"},
+                                           {"over", "OW2 V ER0"},
+                                           {"under", "AH2 N D ER0"},
+                                           {"super", "S UW2 P ER0"},
+                                           {"multi", "M AH2 L T IY0"},
+                                           {"micro", "M AY2 K R OW0"},
+                                           {"inter", "IH2 N T ER0"},
+                                           {"dis", "D IH0 S"},
+                                           {"mis", "M IH0 S"},
+                                           {"auto", "AO2 T OW0"},
+                                           {"mini", "M IH2 N IY0"},
+                                           {"cyber", "S AY2 B ER0"},
+                                           {"nano", "N AE2 N OW0"},
+                                           {"mega", "M EH2 G AH0"},
+                                           {"hyper", "HH AY2 P ER0"},
+                                           {"ultra", "AH2 L T R AH0"}};
   for (const Ending& beginning : kBeginnings) {
     if (!low.starts_with(beginning.letters)) continue;
     const string_view rest = low.substr(beginning.letters.size());
@@ -229,9 +251,11 @@ Phonemes EnglishG2p::compound(string_view low) const {
   if (low.size() < 7 || low.find('\'') != string_view::npos) return {};
   // The most even split of those whose halves are words; short halves only from a list of common ones.
   const auto part_ok = [](string_view part) {
-    return part.size() >= 4 || one_of(part, {"air", "bot", "car", "cat", "dog", "eye", "net", "pod", "sun", "web", "app", "out", "off", "top",
-                                             "box", "man", "men", "day", "way", "sea", "ice", "hot", "red", "low", "big", "gun", "map", "pen",
-                                             "bed", "bus", "ear", "egg", "key", "log", "bug", "fix", "set", "run", "pay", "buy", "add"});
+    return part.size() >= 4 ||
+           one_of(part,
+                  {"air", "bot", "car", "cat", "dog", "eye", "net", "pod", "sun", "web", "app", "out", "off", "top",
+                   "box", "man", "men", "day", "way", "sea", "ice", "hot", "red", "low", "big", "gun", "map", "pen",
+                   "bed", "bus", "ear", "egg", "key", "log", "bug", "fix", "set", "run", "pay", "buy", "add"});
   };
   std::size_t best = 0;
   std::size_t best_gap = low.size();

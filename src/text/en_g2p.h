@@ -21,8 +21,8 @@ class EnglishG2p {
   /// `data_dir` holds cmudict.bin and g2p.safetensors. Errc::bad_file naming the file.
   [[nodiscard]] static Result<EnglishG2p> open(const std::filesystem::path& data_dir);
 
-  /// Phonemes of token `i`; its neighbours choose among homographs. A mark gives its own symbol. Never empty for a token
-  /// that normalize_english made, except a word without letters.
+  /// Phonemes of token `i`; its neighbours choose among homographs. A mark gives its own symbol. Never empty for a
+  /// token that normalize_english made, except a word without letters.
   [[nodiscard]] std::vector<std::int32_t> phonemes(std::span<const SpokenToken> tokens, std::size_t i) const;
 
   [[nodiscard]] const Lexicon& lexicon() const noexcept { return lexicon_; }

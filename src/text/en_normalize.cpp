@@ -18,13 +18,27 @@ using std::string;
 using std::string_view;
 using Kind = SpokenToken::Kind;
 
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
-bool is_upper(char c) { return c >= 'A' && c <= 'Z'; }
-bool is_lower(char c) { return c >= 'a' && c <= 'z'; }
-bool is_letter(char c) { return is_upper(c) || is_lower(c); }
-bool is_alnum(char c) { return is_letter(c) || is_digit(c); }
-bool is_space(char c) { return c == ' ' || c == '\n'; }
-bool is_dash(char c) { return c == '-' || c == sign::kEnDash || c == sign::kEmDash || c == sign::kMinus; }
+bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
+bool is_upper(char c) {
+  return c >= 'A' && c <= 'Z';
+}
+bool is_lower(char c) {
+  return c >= 'a' && c <= 'z';
+}
+bool is_letter(char c) {
+  return is_upper(c) || is_lower(c);
+}
+bool is_alnum(char c) {
+  return is_letter(c) || is_digit(c);
+}
+bool is_space(char c) {
+  return c == ' ' || c == '\n';
+}
+bool is_dash(char c) {
+  return c == '-' || c == sign::kEnDash || c == sign::kEmDash || c == sign::kMinus;
+}
 
 string lower(string_view text) {
   string result(text);
@@ -38,9 +52,13 @@ string upper(string_view text) {
   return result;
 }
 
-bool all_upper(string_view text) { return std::all_of(text.begin(), text.end(), is_upper); }
+bool all_upper(string_view text) {
+  return std::all_of(text.begin(), text.end(), is_upper);
+}
 
-bool has_vowel(string_view word) { return word.find_first_of("aeiouyAEIOUY") != string_view::npos; }
+bool has_vowel(string_view word) {
+  return word.find_first_of("aeiouyAEIOUY") != string_view::npos;
+}
 
 bool one_of(string_view word, std::initializer_list<string_view> list) {
   return std::find(list.begin(), list.end(), word) != list.end();
@@ -76,9 +94,9 @@ string_view weekday_of(string_view word) {
   struct Day {
     string_view brief, full;
   };
-  static constexpr Day kDays[] = {{"Mon", "monday"},     {"Tue", "tuesday"},  {"Tues", "tuesday"}, {"Wed", "wednesday"},
-                                  {"Thu", "thursday"},   {"Thur", "thursday"}, {"Thurs", "thursday"}, {"Fri", "friday"},
-                                  {"Sat", "saturday"},   {"Sun", "sunday"}};
+  static constexpr Day kDays[] = {
+      {"Mon", "monday"},    {"Tue", "tuesday"},    {"Tues", "tuesday"}, {"Wed", "wednesday"}, {"Thu", "thursday"},
+      {"Thur", "thursday"}, {"Thurs", "thursday"}, {"Fri", "friday"},   {"Sat", "saturday"},  {"Sun", "sunday"}};
   for (const Day& day : kDays) {
     if (word == day.brief) return day.full;
   }
@@ -217,13 +235,15 @@ string_view per_word(string_view text) {
     string_view sign, word;
   };
   static constexpr Per kPer[] = {
-      {"h", "hour"},     {"hr", "hour"},     {"hour", "hour"},     {"s", "second"},   {"sec", "second"}, {"second", "second"},
-      {"min", "minute"}, {"minute", "minute"}, {"d", "day"},       {"day", "day"},    {"wk", "week"},    {"week", "week"},
-      {"mo", "month"},   {"month", "month"}, {"yr", "year"},       {"year", "year"},  {"person", "person"}, {"user", "user"},
-      {"night", "night"}, {"kg", "kilogram"}, {"lb", "pound"},     {"km", "kilometer"}, {"mile", "mile"}, {"mi", "mile"},
-      {"GB", "gigabyte"}, {"m", "meter"},    {"L", "liter"},       {"l", "liter"},    {"unit", "unit"},
-      {"item", "item"},  {"piece", "piece"}, {"head", "head"},     {"page", "page"},  {"word", "word"},  {"game", "game"},
-      {"ml", "milliliter"}, {"dl", "deciliter"}, {"g", "gram"},   {"gallon", "gallon"}, {"gal", "gallon"}, {"seat", "seat"},
+      {"h", "hour"},        {"hr", "hour"},       {"hour", "hour"},     {"s", "second"},      {"sec", "second"},
+      {"second", "second"}, {"min", "minute"},    {"minute", "minute"}, {"d", "day"},         {"day", "day"},
+      {"wk", "week"},       {"week", "week"},     {"mo", "month"},      {"month", "month"},   {"yr", "year"},
+      {"year", "year"},     {"person", "person"}, {"user", "user"},     {"night", "night"},   {"kg", "kilogram"},
+      {"lb", "pound"},      {"km", "kilometer"},  {"mile", "mile"},     {"mi", "mile"},       {"GB", "gigabyte"},
+      {"m", "meter"},       {"L", "liter"},       {"l", "liter"},       {"unit", "unit"},     {"item", "item"},
+      {"piece", "piece"},   {"head", "head"},     {"page", "page"},     {"word", "word"},     {"game", "game"},
+      {"ml", "milliliter"}, {"dl", "deciliter"},  {"g", "gram"},        {"gallon", "gallon"}, {"gal", "gallon"},
+      {"seat", "seat"},
   };
   for (const Per& per : kPer) {
     if (per.sign == text) return per.word;
@@ -237,9 +257,9 @@ struct Currency {
 };
 
 constexpr Currency kCurrencies[] = {
-    {'$', "dollar", "dollars", "cent", "cents"},        {sign::kEuro, "euro", "euros", "cent", "cents"},
+    {'$', "dollar", "dollars", "cent", "cents"},         {sign::kEuro, "euro", "euros", "cent", "cents"},
     {sign::kPound, "pound", "pounds", "penny", "pence"}, {sign::kYen, "yen", "yen", "", ""},
-    {sign::kRupee, "rupee", "rupees", "", ""},          {sign::kWon, "won", "won", "", ""},
+    {sign::kRupee, "rupee", "rupees", "", ""},           {sign::kWon, "won", "won", "", ""},
     {sign::kBitcoin, "bitcoin", "bitcoin", "", ""},
 };
 
@@ -338,50 +358,55 @@ constexpr Abbreviation kAbbreviations[] = {
 
 // Capitals that are in the dictionary as another word, and are read letter by letter all the same.
 bool spelled_capitals(string_view word) {
-  return one_of(word, {"US", "IT", "AI", "OS", "AR", "ID", "UN", "ER", "LA", "AC", "WHO", "MIT", "HR", "PR", "AM", "PM",
-                       "EST", "PST", "MST", "CST", "EDT", "PDT", "UI", "IE", "EU", "PA", "AD", "BC", "ETA",
-                       "LED", "SOS"});
+  return one_of(
+      word, {"US",  "IT",  "AI",  "OS",  "AR",  "ID",  "UN", "ER", "LA", "AC", "WHO", "MIT", "HR",  "PR",  "AM", "PM",
+             "EST", "PST", "MST", "CST", "EDT", "PDT", "UI", "IE", "EU", "PA", "AD",  "BC",  "ETA", "LED", "SOS"});
 }
 
 // Two capitals that are an ordinary word even so.
 bool short_word(string_view word) {
-  return one_of(word, {"OK", "NO", "SO", "IF", "IN", "IS", "ME", "MY", "OF", "ON", "TO", "UP", "WE", "HE", "BE", "BY",
-                       "DO", "GO", "AT", "AS", "AN", "AH", "OH", "HI", "OR", "HA", "HM", "UH", "UM", "YO", "MR", "MS",
-                       "DR"});
+  return one_of(word,
+                {"OK", "NO", "SO", "IF", "IN", "IS", "ME", "MY", "OF", "ON", "TO", "UP", "WE", "HE", "BE", "BY", "DO",
+                 "GO", "AT", "AS", "AN", "AH", "OH", "HI", "OR", "HA", "HM", "UH", "UM", "YO", "MR", "MS", "DR"});
 }
 
 // Words that, capitalised after a dot, begin a sentence rather than a name.
 bool starts_sentence(string_view word) {
-  return one_of(word, {"The", "A", "An", "It", "He", "She", "They", "We", "This", "That", "These", "Those", "There",
-                       "Then", "But", "And", "So", "In", "On", "If", "You", "I", "My", "Our", "Their", "His", "Her",
-                       "When", "What", "Where", "Why", "How", "However", "As", "At", "For", "From", "Its", "It's",
-                       "Is", "Are", "Was", "Do", "Did", "No", "Yes", "Not", "Now", "After", "Before", "Please", "Let"});
+  return one_of(
+      word,
+      {"The",  "A",    "An",   "It",    "He",  "She", "They",    "We",  "This", "That",  "These",  "Those",  "There",
+       "Then", "But",  "And",  "So",    "In",  "On",  "If",      "You", "I",    "My",    "Our",    "Their",  "His",
+       "Her",  "When", "What", "Where", "Why", "How", "However", "As",  "At",   "For",   "From",   "Its",    "It's",
+       "Is",   "Are",  "Was",  "Do",    "Did", "No",  "Yes",     "Not", "Now",  "After", "Before", "Please", "Let"});
 }
 
 bool regnal_name(string_view word) {
-  return one_of(word, {"Louis", "Henry", "Charles", "George", "Edward", "Elizabeth", "William", "James", "Richard",
-                       "John", "Paul", "Pius", "Benedict", "Francis", "Philip", "Alexander", "Catherine", "Napoleon",
-                       "Nicholas", "Peter", "Frederick", "Ferdinand", "Gregory", "Leo", "Innocent", "Clement", "Urban",
-                       "Otto", "Ivan", "Ramses", "Ramesses", "Ptolemy", "Mary", "Felipe", "Leopold", "Wilhelm", "Carlos",
-                       "Christian", "Gustav", "Rudolf", "Maximilian", "Boniface", "Julius", "Sixtus", "Haile",
-                       "Cleopatra", "Darius", "Xerxes", "Umberto", "Victor", "Emmanuel", "Amenhotep", "Thutmose", "Adrian",
-                       "Stephen", "Robert", "Malcolm", "Alfonso", "Baldwin", "Constantine", "Justinian", "Theodosius"});
+  return one_of(word,
+                {"Louis",      "Henry",    "Charles",  "George",      "Edward",    "Elizabeth", "William",  "James",
+                 "Richard",    "John",     "Paul",     "Pius",        "Benedict",  "Francis",   "Philip",   "Alexander",
+                 "Catherine",  "Napoleon", "Nicholas", "Peter",       "Frederick", "Ferdinand", "Gregory",  "Leo",
+                 "Innocent",   "Clement",  "Urban",    "Otto",        "Ivan",      "Ramses",    "Ramesses", "Ptolemy",
+                 "Mary",       "Felipe",   "Leopold",  "Wilhelm",     "Carlos",    "Christian", "Gustav",   "Rudolf",
+                 "Maximilian", "Boniface", "Julius",   "Sixtus",      "Haile",     "Cleopatra", "Darius",   "Xerxes",
+                 "Umberto",    "Victor",   "Emmanuel", "Amenhotep",   "Thutmose",  "Adrian",    "Stephen",  "Robert",
+                 "Malcolm",    "Alfonso",  "Baldwin",  "Constantine", "Justinian", "Theodosius"});
 }
 
 bool counter_word(string_view word) {
-  return one_of(lower(word), {"chapter", "part", "act", "scene", "volume", "book", "section", "article", "phase", "type",
-                              "class", "level", "title", "appendix", "war", "episode", "season", "stage", "grade",
-                              "bowl", "mark", "version", "canto", "table", "figure", "tier", "division", "group",
-                              "schedule", "annex", "unit", "lesson", "round", "game", "step", "category", "factor"});
+  return one_of(lower(word), {"chapter", "part",  "act",      "scene",    "volume",   "book",     "section", "article",
+                              "phase",   "type",  "class",    "level",    "title",    "appendix", "war",     "episode",
+                              "season",  "stage", "grade",    "bowl",     "mark",     "version",  "canto",   "table",
+                              "figure",  "tier",  "division", "group",    "schedule", "annex",    "unit",    "lesson",
+                              "round",   "game",  "step",     "category", "factor"});
 }
 
 // --- Scanner ----------------------------------------------------------------------------------------------------
 
 struct Number {
-  std::size_t end = 0;  // behind the number
-  string digits;        // integer part without separators; may be empty (".5")
-  string decimals;      // after the point
-  bool grouped = false; // had thousands separators
+  std::size_t end = 0;   // behind the number
+  string digits;         // integer part without separators; may be empty (".5")
+  string decimals;       // after the point
+  bool grouped = false;  // had thousands separators
   [[nodiscard]] bool whole() const { return decimals.empty(); }
   [[nodiscard]] bool is_one() const { return whole() && to_int(digits) == 1 && digits.size() < 9; }
 };
@@ -402,7 +427,8 @@ class Scanner {
   // -- Reading. Everything beyond the end reads as '\0'.
   [[nodiscard]] char ch(std::size_t i) const { return i < s_.size() ? s_[i] : '\0'; }
   [[nodiscard]] string_view sub(std::size_t from, std::size_t to) const {
-    return string_view(s_).substr(from, to - from);
+    from = std::min(from, s_.size());
+    return string_view(s_).substr(from, std::max(to, from) - from);
   }
   // Runs are followed for at most this far when looking ahead, so that the whole scan stays linear.
   static constexpr std::size_t kLook = 64;
@@ -487,7 +513,8 @@ class Scanner {
     std::size_t i = at_;
     int lines = 0;
     while (i < s_.size() && is_space(s_[i])) lines += s_[i++] == '\n' ? 1 : 0;
-    const bool item = lines > 0 && ((is_dash(ch(i)) || ch(i) == '*' || ch(i) == '+') ? ch(i + 1) == ' ' : is_item_number(i));
+    const bool item =
+        lines > 0 && ((is_dash(ch(i)) || ch(i) == '*' || ch(i) == '+') ? ch(i + 1) == ' ' : is_item_number(i));
     if (lines >= 2 || item || (lines > 0 && ch(i) == '#')) mark(".", at_, at_ + 1);
     at_ = i;
   }
@@ -559,30 +586,37 @@ class Scanner {
       if (!is_alnum(c) && c != '-' && c != '.') return false;
       any_letter = any_letter || is_letter(c);
     }
-    return any_letter && one_of(host.substr(dot + 1), {"com", "org", "net", "io", "ai", "dev", "edu", "gov", "app", "info",
-                                                       "co", "uk", "de", "fr", "jp", "cn", "eu", "gg", "xyz", "tv", "me"});
+    return any_letter &&
+           one_of(host.substr(dot + 1), {"com", "org", "net", "io", "ai", "dev", "edu", "gov", "app", "info", "co",
+                                         "uk",  "de",  "fr",  "jp", "cn", "eu",  "gg",  "xyz", "tv",  "me"});
   }
 
   // One run of letters or digits of an address, or one sign; returns where it ends.
   std::size_t piece(std::size_t i, std::size_t end) {
     if (is_letter(s_[i])) {
       const std::size_t stop = std::min(run_end(i, is_letter), end);
-      name_word(i, stop);
+      if (stop == i + 1) {
+        put(Kind::letters, upper(sub(i, stop)), i, stop);
+      } else {
+        name_word(i, stop);
+      }
       return stop;
     }
     if (is_digit(s_[i])) {
       const std::size_t stop = std::min(run_end(i, is_digit), end);
       const string_view digits = sub(i, stop);
-      say(digits.size() == 4 ? english::year(digits) : digits.size() < 4 && digits[0] != '0' ? cardinal(digits) : one_by_one(digits),
+      say(digits.size() == 4                      ? english::year(digits)
+          : digits.size() < 4 && digits[0] != '0' ? cardinal(digits)
+                                                  : one_by_one(digits),
           i, stop);
       return stop;
     }
     static constexpr struct {
       char sign;
       string_view name;
-    } kNames[] = {{'.', "dot"},   {'/', "slash"},         {'-', "dash"},   {'_', "underscore"}, {'?', "question mark"},
-                  {'=', "equals"}, {'&', "and"},          {'#', "hash"},   {':', "colon"},      {'@', "at"},
-                  {'~', "tilde"}, {'%', "percent"},       {'+', "plus"},   {'*', "star"},       {'!', "exclamation mark"}};
+    } kNames[] = {{'.', "dot"},    {'/', "slash"},   {'-', "dash"}, {'_', "underscore"}, {'?', "question mark"},
+                  {'=', "equals"}, {'&', "and"},     {'#', "hash"}, {':', "colon"},      {'@', "at"},
+                  {'~', "tilde"},  {'%', "percent"}, {'+', "plus"}, {'*', "star"},       {'!', "exclamation mark"}};
     for (const auto& known : kNames) {
       if (known.sign == s_[i]) say(known.name, i, i + 1);
     }
@@ -739,7 +773,9 @@ class Scanner {
     const std::size_t from = at_;
     if (dotted_letters()) return;
     std::size_t end = from;
-    while (end < s_.size() && (is_letter(s_[end]) || (s_[end] == '\'' && is_letter(ch(end + 1)) && is_letter(s_[end - 1])))) ++end;
+    while (end < s_.size() &&
+           (is_letter(s_[end]) || (s_[end] == '\'' && is_letter(ch(end + 1)) && is_letter(s_[end - 1]))))
+      ++end;
     const string_view text = sub(from, end);
     const bool fresh = from == 0 || !is_alnum(s_[from - 1]);
     if (fresh && text.size() <= 12) {
@@ -806,7 +842,8 @@ class Scanner {
     }
     if (letters.empty()) return false;
     bool dot = true;
-    if (is_letter(ch(i)) && boundary(i + 1) && ch(i + 1) != '\'' && letters.size() >= 1 && all_upper(letters) && is_upper(ch(i))) {
+    if (is_letter(ch(i)) && boundary(i + 1) && ch(i + 1) != '\'' && letters.size() >= 1 && all_upper(letters) &&
+        is_upper(ch(i))) {
       letters += ch(i++);  // "U.S.A" without the last dot
       dot = false;
     }
@@ -865,7 +902,8 @@ class Scanner {
 
   // "US$5", "C$20"
   bool dollars_abroad(string_view text, std::size_t end) {
-    if (ch(end) != '$' || !is_digit(ch(end + 1)) || !one_of(text, {"US", "A", "AU", "C", "CA", "NZ", "HK", "S"})) return false;
+    if (ch(end) != '$' || !is_digit(ch(end + 1)) || !one_of(text, {"US", "A", "AU", "C", "CA", "NZ", "HK", "S"}))
+      return false;
     if (text != "US") {
       put(Kind::letters, string(text), at_, end);
     }
@@ -891,7 +929,8 @@ class Scanner {
     next = run_end(next, is_space, 2);
     const string_view digits = digits_at(next);
     const std::size_t after = next + digits.size();
-    const bool day = digits.size() >= 1 && digits.size() <= 2 && to_int(digits) >= 1 && to_int(digits) <= 31 && next > end;
+    const bool day =
+        digits.size() >= 1 && digits.size() <= 2 && to_int(digits) >= 1 && to_int(digits) <= 31 && next > end;
     const bool year = digits.size() == 4 && next > end && boundary(after);
     const string name(kMonths[static_cast<std::size_t>(month - 1)]);
     if (!day && !year) {
@@ -908,8 +947,10 @@ class Scanner {
       return true;
     }
     std::size_t stop = after;
-    if (const string_view suffix = letters_at(after); one_of(lower(suffix), {"st", "nd", "rd", "th"})) stop += suffix.size();
-    if (!boundary(stop) || ch(stop) == ':' || ch(stop) == '%' || ch(stop) == '/' || (ch(stop) == '.' && is_digit(ch(stop + 1)))) {
+    if (const string_view suffix = letters_at(after); one_of(lower(suffix), {"st", "nd", "rd", "th"}))
+      stop += suffix.size();
+    if (!boundary(stop) || ch(stop) == ':' || ch(stop) == '%' || ch(stop) == '/' ||
+        (ch(stop) == '.' && is_digit(ch(stop + 1)))) {
       if (!brief) return false;
       say(name, at_, end);
       at_ = next;
@@ -944,7 +985,8 @@ class Scanner {
   // "Louis XIV", "World War II", "Chapter IV"
   bool roman_numeral(string_view text, std::size_t end) {
     const int value = english::roman(text);
-    if (value == 0 || value > 99 || text == "L" || previous_word().empty() || out_.empty() || !boundary(end)) return false;
+    if (value == 0 || value > 99 || text == "L" || previous_word().empty() || out_.empty() || !boundary(end))
+      return false;
     if (at_ == 0 || ch(at_ - 1) != ' ') return false;
     const string before(previous_word());
     const string digits = std::to_string(value);
@@ -956,8 +998,9 @@ class Scanner {
     const string_view next = letters_at(one_space(end));
     if (regnal_name(before)) {
       if (text == "I") {
-        const bool verb = !next.empty() && is_lower(next[0]) &&
-                          !one_of(next, {"of", "was", "in", "who", "died", "ruled", "became", "and", "reigned", "is", "had"});
+        const bool verb =
+            !next.empty() && is_lower(next[0]) &&
+            !one_of(next, {"of", "was", "in", "who", "died", "ruled", "became", "and", "reigned", "is", "had"});
         if (verb || ch(end) == '\'') {
           if (!(ch(end) == '\'' && ch(end + 1) == 's')) return false;
         }
@@ -985,7 +1028,8 @@ class Scanner {
     if (found == nullptr || (found->dot && !dot) || !boundary(end) || ch(end) == '\'') return false;
     if (!found->dot && !dot && ch(end) == '-') return false;
     if (found->need == Need::capital && !is_upper(follows)) return false;
-    if (found->need == Need::digit && !is_digit(follows) && !(english::roman(letters_at(next)) > 0 && text.size() > 2)) return false;
+    if (found->need == Need::digit && !is_digit(follows) && !(english::roman(letters_at(next)) > 0 && text.size() > 2))
+      return false;
     if (dot && next == behind && is_alnum(follows) && found->need != Need::digit) return false;
     say(found->words, at_, behind);
     previous_ = string(found->words);
@@ -1038,7 +1082,9 @@ class Scanner {
     if (text == "I" && !another) return false;
     const string before(previous_word());
     if (!another && !before.empty() && !is_upper(before[0])) return false;
-    if (!another && one_of(lower(before), {"vitamin", "plan", "grade", "type", "option", "group", "hepatitis", "section"})) return false;
+    if (!another &&
+        one_of(lower(before), {"vitamin", "plan", "grade", "type", "option", "group", "hepatitis", "section"}))
+      return false;
     put(Kind::letters, string(text), at_, end + 1);
     previous_ = string(text);
     at_ = end + 1;
@@ -1055,15 +1101,16 @@ class Scanner {
   }
 
   // -- Numbers.
+  // Nothing at all for longer than kLook: such runs are read digit by digit.
   [[nodiscard]] std::optional<Number> parse_number(std::size_t i) const {
     Number number;
-    std::size_t at = i;
-    while (is_digit(ch(at))) ++at;
+    std::size_t at = run_end(i, is_digit);
+    if (is_digit(ch(at))) return std::nullopt;
     number.digits = string(sub(i, at));
     if (!number.digits.empty() && number.digits.size() <= 3 && ch(at) == ',') {
       std::size_t group = at;
       while (ch(group) == ',' && is_digit(ch(group + 1)) && is_digit(ch(group + 2)) && is_digit(ch(group + 3)) &&
-             !is_digit(ch(group + 4))) {
+             !is_digit(ch(group + 4)) && group < i + kLook) {
         number.digits += string(sub(group + 1, group + 4));
         group += 4;
         number.grouped = true;
@@ -1071,8 +1118,8 @@ class Scanner {
       at = group;
     }
     if (ch(at) == '.' && is_digit(ch(at + 1))) {
-      std::size_t end = at + 1;
-      while (is_digit(ch(end))) ++end;
+      const std::size_t end = run_end(at + 1, is_digit);
+      if (is_digit(ch(end))) return std::nullopt;
       number.decimals = string(sub(at + 1, end));
       at = end;
     }
@@ -1111,7 +1158,8 @@ class Scanner {
       ++end;
       const std::size_t letter = one_space(end);
       if ((ch(letter) == 'C' || ch(letter) == 'F') && boundary(letter + 1)) {
-        return Suffix{letter + 1, string(one ? "degree" : "degrees") + (ch(letter) == 'C' ? " celsius" : " fahrenheit")};
+        return Suffix{letter + 1,
+                      string(one ? "degree" : "degrees") + (ch(letter) == 'C' ? " celsius" : " fahrenheit")};
       }
       return Suffix{end, one ? "degree" : "degrees"};
     }
@@ -1206,7 +1254,8 @@ class Scanner {
     std::size_t end = number->end;
     string text = negative ? "negative " : "";
     // "$5-10", "$5-$10 million"
-    if ((ch(end) == '-' || ch(end) == sign::kEnDash) && (is_digit(ch(end + 1)) || (ch(end + 1) == currency->sign && is_digit(ch(end + 2))))) {
+    if ((ch(end) == '-' || ch(end) == sign::kEnDash) &&
+        (is_digit(ch(end + 1)) || (ch(end + 1) == currency->sign && is_digit(ch(end + 2))))) {
       const auto second = parse_number(is_digit(ch(end + 1)) ? end + 1 : end + 2);
       if (second && second->digits.size() <= 15) {
         const auto magnitude = magnitude_at(second->end, true);
@@ -1247,7 +1296,8 @@ class Scanner {
         continue;
       }
       const char c = ch(at);
-      if ((c == '-' || c == '.' || (c == ' ' && (plus || n >= 1))) && (is_digit(ch(at + 1)) || (c != '.' && ch(at + 1) == '('))) {
+      if ((c == '-' || c == '.' || (c == ' ' && (plus || n >= 1))) &&
+          (is_digit(ch(at + 1)) || (c != '.' && ch(at + 1) == '('))) {
         if (separator == '\0' || n == 1 || plus) separator = c;
         if (c != separator) break;
         ++at;
@@ -1287,7 +1337,8 @@ class Scanner {
     const char first = ch(at) | 0x20;
     if (first != 'a' && first != 'p') return std::nullopt;
     const string_view words = first == 'a' ? "AM" : "PM";
-    if ((ch(at + 1) | 0x20) == 'm' && boundary(at + 2) && (ch(at + 1) == 'm' || is_upper(ch(at)))) return Clock{at + 2, words, false};
+    if ((ch(at + 1) | 0x20) == 'm' && boundary(at + 2) && (ch(at + 1) == 'm' || is_upper(ch(at))))
+      return Clock{at + 2, words, false};
     if (ch(at + 1) == '.' && (ch(at + 2) | 0x20) == 'm' && boundary(at + 3)) {
       const bool dot = ch(at + 3) == '.';
       return Clock{dot ? at + 4 : at + 3, words, dot};
@@ -1415,9 +1466,12 @@ class Scanner {
       const string_view inner = digits_at(slash + 1);
       const std::size_t inner_end = slash + 1 + inner.size();
       const string_view low = ch(inner_end) == '/' ? digits_at(inner_end + 1) : string_view{};
-      if (low.empty() || to_int(inner) >= to_int(low) || to_int(low) > 64 || low.size() > 2 || is_alnum(ch(inner_end + 1 + low.size()))) return false;
+      if (low.empty() || to_int(inner) >= to_int(low) || to_int(low) > 64 || low.size() > 2 ||
+          is_alnum(ch(inner_end + 1 + low.size())))
+        return false;
       words = cardinal(top) + " and ";
-      words += inner == "1" ? (low == "2" ? "a half" : "a " + english::fraction("1", low).substr(4)) : english::fraction(inner, low);
+      words += inner == "1" ? (low == "2" ? "a half" : "a " + english::fraction("1", low).substr(4))
+                            : english::fraction(inner, low);
       at = inner_end + 1 + low.size();
       const auto unit = unit_at(at, false);
       return take(unit ? words + " " + unit->words : words, from, unit ? unit->end : at);
@@ -1425,7 +1479,8 @@ class Scanner {
     if (ch(slash) != '/' || !is_digit(ch(slash + 1)) || top.size() > 4) return false;
     const string_view bottom = digits_at(slash + 1);
     const std::size_t end = slash + 1 + bottom.size();
-    if (bottom.size() > 4 || ch(end) == '/' || is_letter(ch(end)) || (ch(end) == '.' && is_digit(ch(end + 1)))) return false;
+    if (bottom.size() > 4 || ch(end) == '/' || is_letter(ch(end)) || (ch(end) == '.' && is_digit(ch(end + 1))))
+      return false;
     const string both = string(top) + "/" + string(bottom);
     if (both == "24/7") return take("twenty four seven", from, end);
     if (both == "9/11") return take("nine eleven", from, end);
@@ -1434,7 +1489,8 @@ class Scanner {
     const int b = to_int(bottom);
     if (b == 0 || b == 1 || a == b || (a > 1 && (b == 10 || b == 100)) || b > 100 || a > 100) {
       const bool years = top.size() == 4 && bottom.size() == 2;
-      return take(years ? english::year(top) + " " + cardinal(bottom) : cardinal(top) + " out of " + cardinal(bottom), from, end);
+      return take(years ? english::year(top) + " " + cardinal(bottom) : cardinal(top) + " out of " + cardinal(bottom),
+                  from, end);
     }
     return take(english::fraction(top, bottom), from, end);
   }
@@ -1444,16 +1500,18 @@ class Scanner {
     if (number.digits.size() != 4 || number.grouped || !number.whole() || number.digits[0] == '0') return false;
     const int n = to_int(number.digits);
     const string before = lower(previous_word());
-    const bool strong = one_of(before, {"in", "since", "until", "till", "year", "circa", "before", "after", "during", "from",
-                                        "early", "late", "mid", "summer", "spring", "fall", "autumn", "winter", "christmas",
-                                        "class", "copyright", "and", "to", "by", "of", "january", "february", "march",
-                                        "april", "may", "june", "july", "august", "september", "october", "november",
-                                        "december", "\x9C"});
+    const bool strong =
+        one_of(before, {"in",     "since",     "until",     "till",     "year",      "circa",  "before", "after",
+                        "during", "from",      "early",     "late",     "mid",       "summer", "spring", "fall",
+                        "autumn", "winter",    "christmas", "class",    "copyright", "and",    "to",     "by",
+                        "of",     "january",   "february",  "march",    "april",     "may",    "june",   "july",
+                        "august", "september", "october",   "november", "december",  "\x9C"});
     const std::size_t next = one_space(end);
     const string_view after = next > end ? letters_at(next) : string_view{};
-    const bool counted = after.size() > 2 && is_lower(after[0]) &&
-                         ((after.back() == 's' && !after.ends_with("ss") && !one_of(after, {"was", "has", "his", "this", "its"})) ||
-                          one_of(after, {"people", "men", "women", "children", "of", "or", "different", "more", "other"}));
+    const bool counted =
+        after.size() > 2 && is_lower(after[0]) &&
+        ((after.back() == 's' && !after.ends_with("ss") && !one_of(after, {"was", "has", "his", "this", "its"})) ||
+         one_of(after, {"people", "men", "women", "children", "of", "or", "different", "more", "other"}));
     if (n < 1100) return strong && n >= 1000 && !counted && before != "to" && before != "by" && before != "of";
     if (n >= 1100 && n < 2100) return !counted;
     return false;
@@ -1474,7 +1532,14 @@ class Scanner {
     }
     if (dotted_numbers(from)) return;
     if (!after_letter && fraction(from)) return;
-    const Number number = *parse_number(from);
+    const auto parsed = parse_number(from);
+    if (!parsed) {
+      for (; is_digit(ch(at_)) || (ch(at_) == '.' && is_digit(ch(at_ + 1))); ++at_) {
+        say(is_digit(ch(at_)) ? one_by_one(sub(at_, at_ + 1)) : "point", at_, at_ + 1);
+      }
+      return;
+    }
+    const Number& number = *parsed;
     std::size_t end = number.end;
 
     // 1st, 22nd; 1990s, 80's
@@ -1484,7 +1549,12 @@ class Scanner {
         if (take(ordinal(number.digits), from, end + 2)) return month_behind(from, end + 2);
       }
       const std::size_t s = ch(end) == '\'' ? end + 1 : end;
-      if (ch(s) == 's' && boundary(s + 1) && number.digits.back() == '0' && (number.digits.size() == 2 || number.digits.size() == 4)) {
+      // "her 20s", "the 80's"; but "wait 20s" is seconds.
+      const bool decade = number.digits.size() == 4 || s > end ||
+                          one_of(lower(previous_word()),
+                                 {"the", "her", "his", "my", "your", "their", "our", "early", "mid", "late", "in"});
+      if (ch(s) == 's' && boundary(s + 1) && number.digits.back() == '0' && decade &&
+          (number.digits.size() == 2 || number.digits.size() == 4)) {
         take(english::plural(english::year(number.digits)), from, s + 1);
         return;
       }
@@ -1498,15 +1568,19 @@ class Scanner {
       }
     }
     if (range(from, number)) return;
-    if (ch(end) == 'x' || ch(end) == sign::kTimes || (ch(end) == ' ' && (ch(end + 1) == 'x' || ch(end + 1) == sign::kTimes) && ch(end + 2) == ' ')) {
+    if (ch(end) == 'x' || ch(end) == sign::kTimes ||
+        (ch(end) == ' ' && (ch(end + 1) == 'x' || ch(end + 1) == sign::kTimes) && ch(end + 2) == ' ')) {
       const std::size_t times = ch(end) == ' ' ? end + 1 : end;
       const std::size_t next = one_space(times + 1);
       if (is_digit(ch(next))) {  // 1920x1080
         const bool arithmetic = ch(end) == ' ' && s_[times] != 'x';
-        say(number.digits.size() == 4 && number.whole() && !arithmetic ? english::year(number.digits) : words_of(number), from, end);
+        say(number.digits.size() == 4 && number.whole() && !arithmetic ? english::year(number.digits)
+                                                                       : words_of(number),
+            from, end);
         say(arithmetic ? "times" : "by", times, times + 1);
         at_ = next;
-        if (const string_view second = digits_at(next); second.size() == 4 && !arithmetic && boundary(next + 4)) take(english::year(second), next, next + 4);
+        if (const string_view second = digits_at(next); second.size() == 4 && !arithmetic && boundary(next + 4))
+          take(english::year(second), next, next + 4);
         return;
       }
       if (boundary(times + 1) && times == end) {  // 5x
@@ -1549,18 +1623,23 @@ class Scanner {
     }
     if (const auto unit = after_letter ? std::nullopt : unit_at(end, number.is_one())) {
       string words = words_of(number);
-      if (number.digits.size() == 4 && !number.grouped && unit->words.starts_with("pixel")) words = english::year(number.digits);
+      if (number.digits.size() == 4 && !number.grouped && unit->words.starts_with("pixel"))
+        words = english::year(number.digits);
       take(words + " " + unit->words, from, unit->end);
       return;
     }
     // "1080p": the p is read by name.
-    if ((number.digits == "1080" || number.digits == "720" || number.digits == "480" || number.digits == "1440" || number.digits == "2160") &&
+    if ((number.digits == "1080" || number.digits == "720" || number.digits == "480" || number.digits == "1440" ||
+         number.digits == "2160") &&
         ch(end) == 'p' && boundary(end + 1)) {
-      const string words = number.digits.size() == 4 ? english::year(number.digits) : number.digits == "720" ? "seven twenty" : "four eighty";
+      const string words = number.digits.size() == 4 ? english::year(number.digits)
+                           : number.digits == "720"  ? "seven twenty"
+                                                     : "four eighty";
       take(words + " P", from, end + 1);
       return;
     }
-    if (number.digits == "911" && number.whole() && one_of(lower(previous_word()), {"call", "called", "dial", "dialed", "calling"})) {
+    if (number.digits == "911" && number.whole() &&
+        one_of(lower(previous_word()), {"call", "called", "dial", "dialed", "calling"})) {
       take("nine one one", from, end);
       return;
     }
@@ -1580,10 +1659,12 @@ class Scanner {
     const int month = month_of(name, &brief);
     const string_view digits = digits_at(from);
     const int day = to_int(digits);
-    if (next == end || month == 0 || digits.size() > 2 || day < 1 || day > 31 || is_digit(ch(next + name.size()))) return;
+    if (next == end || month == 0 || digits.size() > 2 || day < 1 || day > 31 || is_digit(ch(next + name.size())))
+      return;
     if (brief && one_of(name, {"Mar", "Jan", "Dec", "Jun"}) && ch(next + 3) != '.' && !is_digit(ch(next + 4))) return;
     const bool article = out_words_before(from) == "the";
-    while (!out_.empty() && out_.back().in_start >= folded_.start[from] && out_.back().kind != Kind::mark) out_.pop_back();
+    while (!out_.empty() && out_.back().in_start >= folded_.start[from] && out_.back().kind != Kind::mark)
+      out_.pop_back();
     if (!article) say("the", from, end);
     say(ordinal(digits), from, end);
     say("of", from, end);
@@ -1628,16 +1709,24 @@ class Scanner {
     const auto second = parse_number(next);
     if (!second || second->digits.size() > 9) return false;
     std::size_t end = second->end;
-    if (is_dash(ch(end)) && is_digit(ch(end + 1))) {
-      // "1-2-3", an ISBN: the digits one by one.
-      say(first.digits.size() <= 2 ? cardinal(first.digits) : one_by_one(first.digits), from, first.end);
-      at_ = dash + 1;
-      return true;
+    if (ch(end) == '-' && is_digit(ch(end + 1))) {
+      // "1-2-3", an ISBN: no ranges.
+      std::size_t part = from;
+      while (true) {
+        const std::size_t stop = run_end(part, is_digit, s_.size());
+        say(stop - part <= 2 ? cardinal(sub(part, stop)) : one_by_one(sub(part, stop)), part, stop);
+        at_ = stop;
+        if (ch(stop) != '-' || !is_digit(ch(stop + 1))) return true;
+        part = stop + 1;
+      }
     }
-    if (is_letter(ch(end)) && !unit_at(end, false) && !magnitude_at(end, false) && !one_of(letters_at(end), {"s", "th", "am", "pm", "x"})) return false;
-    const bool years = first.digits.size() == 4 && second->digits.size() == 4 && !first.grouped && first.whole() && second->whole() &&
-                       to_int(first.digits) >= 1000 && to_int(second->digits) < 2200;
-    const bool short_years = first.digits.size() == 4 && second->digits.size() == 2 && first.digits[0] <= '2' && first.whole();
+    if (is_letter(ch(end)) && !unit_at(end, false) && !magnitude_at(end, false) &&
+        !one_of(letters_at(end), {"s", "th", "am", "pm", "x"}))
+      return false;
+    const bool years = first.digits.size() == 4 && second->digits.size() == 4 && !first.grouped && first.whole() &&
+                       second->whole() && to_int(first.digits) >= 1000 && to_int(second->digits) < 2200;
+    const bool short_years =
+        first.digits.size() == 4 && second->digits.size() == 2 && first.digits[0] <= '2' && first.whole();
     say(years || short_years ? english::year(first.digits) : words_of(first), from, first.end);
     say("to", dash, dash + 1);
     at_ = next;
@@ -1673,21 +1762,35 @@ class Scanner {
         if (i > 0 && is_alnum(s_[i - 1]) && is_lower(next)) return say("dot", i, i + 1);
         if (i > 0 && is_space(s_[i - 1]) && is_letter(next)) return say("dot", i, i + 1);  // ".NET"
         return mark(".", i, i + 1);
-      case sign::kEllipsis: return mark("…", i, i + 1);
-      case ',': case ';': case ':': return mark(",", i, i + 1);
-      case '!': return mark("!", i, i + 1);
-      case '?': return mark("?", i, i + 1);
+      case sign::kEllipsis:
+        return mark("…", i, i + 1);
+      case ',':
+      case ';':
+      case ':':
+        return mark(",", i, i + 1);
+      case '!':
+        return mark("!", i, i + 1);
+      case '?':
+        return mark("?", i, i + 1);
       case '(':
         if (phone(i, i, false)) return;
         return pause(i);
-      case ')': case '[': case ']': case '{': case '}': case '|':
+      case ')':
+      case '[':
+      case ']':
+      case '{':
+      case '}':
+      case '|':
         if (c == ']' && next == '(') return skip_link(i);
         return pause(i);
-      case sign::kEmDash: return pause(i);
+      case sign::kEmDash:
+        return pause(i);
       case sign::kMinus:
         if (before_number) return signed_number(i, spaced ? "negative" : "minus");
         return say("minus", i, i + 1);
-      case sign::kEnDash: case '-': return hyphen(i, c, spaced, before_number);
+      case sign::kEnDash:
+      case '-':
+        return hyphen(i, c, spaced, before_number);
       case '+':
         if (is_digit(next) && phone(i, i + 1, false)) return;
         if (is_digit(next) || spaced) return say("plus", i, i + 1);
@@ -1698,28 +1801,41 @@ class Scanner {
         }
         if (i > 0 && is_alnum(s_[i - 1])) return say("plus", i, i + 1);
         return;
-      case '$': case sign::kEuro: case sign::kPound: case sign::kYen: case sign::kRupee: case sign::kWon: case sign::kBitcoin:
+      case '$':
+      case sign::kEuro:
+      case sign::kPound:
+      case sign::kYen:
+      case sign::kRupee:
+      case sign::kWon:
+      case sign::kBitcoin:
         at_ = i;
         if (money(i, i, false)) return;
         at_ = i + 1;
         if (c != '$') say(find_currency(c)->many, i, i + 1);
         return;
-      case '%': return say("percent", i, i + 1);
-      case '&': return say("and", i, i + 1);
-      case '@': return say("at", i, i + 1);
+      case '%':
+        return say("percent", i, i + 1);
+      case '&':
+        return say("and", i, i + 1);
+      case '@':
+        return say("at", i, i + 1);
       case '#':
         if (is_digit(next)) return say("number", i, i + 1);
         if (i > 0 && is_letter(s_[i - 1])) return say("sharp", i, i + 1);  // C#
         return;
-      case '=': return next == '=' || ch(i - 1) == '=' ? void() : say("equals", i, i + 1);
+      case '=':
+        return next == '=' || ch(i - 1) == '=' ? void() : say("equals", i, i + 1);
       case '/':
         if (i > 0 && is_alnum(s_[i - 1]) && is_alnum(next)) return say("slash", i, i + 1);
         return;
-      case '\\': return;
-      case '~': case sign::kAbout:
+      case '\\':
+        return;
+      case '~':
+      case sign::kAbout:
         if (is_digit(next) || c == sign::kAbout || find_currency(next) != nullptr) return say("about", i, i + 1);
         return;
-      case '<': case '>':
+      case '<':
+      case '>':
         if (next == '=' && (is_digit(ch(one_space(i + 2))))) {
           at_ = i + 2;
           return say(c == '<' ? "less than or equal to" : "greater than or equal to", i, i + 2);
@@ -1727,40 +1843,58 @@ class Scanner {
         if (is_digit(ch(one_space(i + 1)))) return say(c == '<' ? "less than" : "greater than", i, i + 1);
         return;
       case '*':
-        if (i > 0 && is_digit(ch(i - 1 - (is_space(s_[i - 1]) && i > 1 ? 1 : 0))) && is_digit(ch(one_space(i + 1)))) return say("times", i, i + 1);
+        if (i > 0 && is_digit(ch(i - 1 - (is_space(s_[i - 1]) && i > 1 ? 1 : 0))) && is_digit(ch(one_space(i + 1))))
+          return say("times", i, i + 1);
         return;
       case '^':
         if (i > 0 && is_alnum(s_[i - 1]) && is_alnum(next)) return say("to the power of", i, i + 1);
         return;
-      case sign::kTimes: return say("times", i, i + 1);
-      case sign::kDivide: return say("divided by", i, i + 1);
-      case sign::kPlusMinus: return say("plus or minus", i, i + 1);
-      case sign::kAtMost: return say("less than or equal to", i, i + 1);
-      case sign::kAtLeast: return say("greater than or equal to", i, i + 1);
-      case sign::kNotEqual: return say("is not equal to", i, i + 1);
-      case sign::kArrow: return say("to", i, i + 1);
-      case sign::kRoot: return say("the square root of", i, i + 1);
-      case sign::kInfinity: return say("infinity", i, i + 1);
-      case sign::kMicro: return say("micro", i, i + 1);
-      case sign::kSection: return say("section", i, i + 1);
-      case sign::kCopyright: return say("copyright", i, i + 1);
+      case sign::kTimes:
+        return say("times", i, i + 1);
+      case sign::kDivide:
+        return say("divided by", i, i + 1);
+      case sign::kPlusMinus:
+        return say("plus or minus", i, i + 1);
+      case sign::kAtMost:
+        return say("less than or equal to", i, i + 1);
+      case sign::kAtLeast:
+        return say("greater than or equal to", i, i + 1);
+      case sign::kNotEqual:
+        return say("is not equal to", i, i + 1);
+      case sign::kArrow:
+        return say("to", i, i + 1);
+      case sign::kRoot:
+        return say("the square root of", i, i + 1);
+      case sign::kInfinity:
+        return say("infinity", i, i + 1);
+      case sign::kMicro:
+        return say("micro", i, i + 1);
+      case sign::kSection:
+        return say("section", i, i + 1);
+      case sign::kCopyright:
+        return say("copyright", i, i + 1);
       case sign::kSquared:
         if (i > 0 && is_alnum(s_[i - 1])) return say("squared", i, i + 1);
         return;
       case sign::kCubed:
         if (i > 0 && is_alnum(s_[i - 1])) return say("cubed", i, i + 1);
         return;
-      case sign::kDegree: return say("degrees", i, i + 1);
-      case sign::kCent: return say("cents", i, i + 1);
-      case '\'': return apostrophe(i);
-      default: return;  // quotes, underscores, backticks
+      case sign::kDegree:
+        return say("degrees", i, i + 1);
+      case sign::kCent:
+        return say("cents", i, i + 1);
+      case '\'':
+        return apostrophe(i);
+      default:
+        return;  // quotes, underscores, backticks
     }
   }
 
   // "[text](address)": the address is not read.
   void skip_link(std::size_t i) {
     std::size_t end = i + 2;
-    end = run_end(end, [](char c) { return c != ')' && !is_space(c); }, 8 * kLook);
+    end = run_end(
+        end, [](char c) { return c != ')' && !is_space(c); }, 8 * kLook);
     if (ch(end) == ')') {
       at_ = end + 1;
     } else {
@@ -1780,7 +1914,8 @@ class Scanner {
       return;
     }
     const string_view text = letters_at(i + 1);
-    if (one_of(lower(text), {"em", "til", "tis", "twas", "cause", "bout", "round"}) && ch(i + 1 + text.size()) != '\'') {
+    if (one_of(lower(text), {"em", "til", "tis", "twas", "cause", "bout", "round"}) &&
+        ch(i + 1 + text.size()) != '\'') {
       put(Kind::word, "'" + lower(text), i, i + 1 + text.size());
       at_ = i + 1 + text.size();
     }

@@ -7,7 +7,7 @@ namespace tts::english {
 namespace {
 
 constexpr std::array<std::string_view, 20> kOnes = {
-    "zero", "one", "two",    "three",    "four",     "five",    "six",     "seven",     "eight",    "nine",
+    "zero", "one",    "two",    "three",    "four",     "five",    "six",     "seven",     "eight",    "nine",
     "ten",  "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"};
 constexpr std::array<std::string_view, 10> kTens = {"",      "",      "twenty",  "thirty", "forty",
                                                     "fifty", "sixty", "seventy", "eighty", "ninety"};
@@ -147,19 +147,37 @@ int roman(std::string_view text) {
     int value;
     std::string_view letters;
   };
-  static constexpr std::array<Step, 13> kSteps = {{{1000, "M"}, {900, "CM"}, {500, "D"}, {400, "CD"}, {100, "C"},
-                                                   {90, "XC"},  {50, "L"},   {40, "XL"}, {10, "X"},   {9, "IX"},
-                                                   {5, "V"},    {4, "IV"},   {1, "I"}}};
+  static constexpr std::array<Step, 13> kSteps = {{{1000, "M"},
+                                                   {900, "CM"},
+                                                   {500, "D"},
+                                                   {400, "CD"},
+                                                   {100, "C"},
+                                                   {90, "XC"},
+                                                   {50, "L"},
+                                                   {40, "XL"},
+                                                   {10, "X"},
+                                                   {9, "IX"},
+                                                   {5, "V"},
+                                                   {4, "IV"},
+                                                   {1, "I"}}};
   int value = 0;
   std::size_t at = 0;
   for (const Step& step : kSteps) {
-    const bool many = step.letters.size() == 1 && (step.value == 1000 || step.value == 100 || step.value == 10 || step.value == 1);
+    const bool many =
+        step.letters.size() == 1 && (step.value == 1000 || step.value == 100 || step.value == 10 || step.value == 1);
     for (int k = 0; k < (many ? 3 : 1) && text.substr(at).starts_with(step.letters); ++k) {
       value += step.value;
       at += step.letters.size();
     }
   }
-  return at == text.size() ? value : 0;
+  if (at != text.size()) return 0;
+  // Only the standard form: written back, it must be the same ("IVI" is not).
+  std::string standard;
+  int left = value;
+  for (const Step& step : kSteps) {
+    for (; left >= step.value; left -= step.value) standard += step.letters;
+  }
+  return standard == text ? value : 0;
 }
 
 }  // namespace tts::english

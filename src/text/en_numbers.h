@@ -12,8 +12,8 @@ namespace tts::english {
 [[nodiscard]] std::string cardinal(std::string_view digits);
 /// "21" -> "twenty first".
 [[nodiscard]] std::string ordinal(std::string_view digits);
-/// "1984" -> "nineteen eighty four", "2005" -> "two thousand five", "1900" -> "nineteen hundred", "1066" -> "ten sixty six".
-/// Other than four digits: cardinal.
+/// "1984" -> "nineteen eighty four", "2005" -> "two thousand five", "1900" -> "nineteen hundred", "1066" -> "ten sixty
+/// six". Other than four digits: cardinal.
 [[nodiscard]] std::string year(std::string_view digits);
 /// "907" -> "nine zero seven".
 [[nodiscard]] std::string one_by_one(std::string_view digits);

@@ -13,8 +13,8 @@ namespace tts {
 
 /// One spoken word: where it stands in the input and in the phonemes.
 struct SpokenWord {
-  std::string text;               ///< as written in the input
-  std::size_t in_start = 0;       ///< code points into the input
+  std::string text;          ///< as written in the input
+  std::size_t in_start = 0;  ///< code points into the input
   std::size_t in_end = 0;
   std::size_t phoneme_begin = 0;  ///< indices into Phonemized::phonemes
   std::size_t phoneme_end = 0;
@@ -23,11 +23,11 @@ struct SpokenWord {
 struct Phonemized {
   std::vector<std::int32_t> phonemes;  ///< ids of the v2 inventory (text/phonemes.h); empty: nothing to speak
   std::vector<SpokenWord> words;
-  std::string normalized;              ///< the text as it is spoken, for logs and tests
+  std::string normalized;  ///< the text as it is spoken, for logs and tests
 };
 
 struct FrontendOptions {
-  std::string lang = "auto";      ///< "en"; "auto" chooses
+  std::string lang = "auto";  ///< "en"; "auto" chooses
   /// Symbol put between words ("SP" for the starter voice); empty: none, as upstream's English front end.
   std::string word_separator;
 };

@@ -25,7 +25,9 @@ float dot(const float* a, const float* b, std::size_t n) {
   return sum;
 }
 
-float sigmoid(float x) { return 1.0F / (1.0F + std::exp(-x)); }
+float sigmoid(float x) {
+  return 1.0F / (1.0F + std::exp(-x));
+}
 
 }  // namespace
 
@@ -96,7 +98,8 @@ Result<G2pNetwork> G2pNetwork::open(const std::filesystem::path& file) {
                                 {"chunk.weight", {n_chunks + 1, dim}, &network.chunk_},
                                 {"out.weight", {n_chunks, decoder}, &network.out_w_},
                                 {"out.bias", {n_chunks}, &network.out_b_}};
-  const auto want_gru = [&](const std::string& name, const std::string& suffix, std::int64_t inputs, std::int64_t size, Gru& gru) {
+  const auto want_gru = [&](const std::string& name, const std::string& suffix, std::int64_t inputs, std::int64_t size,
+                            Gru& gru) {
     gru.inputs = static_cast<std::size_t>(inputs);
     gru.size = static_cast<std::size_t>(size);
     wanted.push_back({name + ".weight_ih_l0" + suffix, {3 * size, inputs}, &gru.w_ih});
@@ -151,6 +154,7 @@ void G2pNetwork::piece(std::string_view letters, std::vector<std::int32_t>& out)
 std::vector<std::int32_t> G2pNetwork::phonemes(std::string_view word) const {
   std::string letters;
   for (const char c : word) {
+    if (letters.size() == 4 * max_letters_) break;
     if (c >= 'a' && c <= 'z') letters += c;
     if (c >= 'A' && c <= 'Z') letters += static_cast<char>(c + 32);
   }

@@ -13,15 +13,17 @@ namespace tts {
 /// Grapheme-to-phoneme network for words outside the dictionary, trained by scripts/train/g2p.py.
 ///
 /// A letter emits a chunk of zero to two phonemes. A bidirectional GRU (Cho et al. 2014; gate order r, z, n as PyTorch)
-/// reads the letters; a second GRU runs over its output and the embedding of the chunk before, and a linear layer scores
-/// the chunks; the best is taken at each letter. Plain loops in f32 over weights stored as f16: exact and reentrant.
+/// reads the letters; a second GRU runs over its output and the embedding of the chunk before, and a linear layer
+/// scores the chunks; the best is taken at each letter. Plain loops in f32 over weights stored as f16: exact and
+/// reentrant.
 class G2pNetwork {
  public:
   /// Errc::bad_file naming the file and the missing or misshapen tensor.
   [[nodiscard]] static Result<G2pNetwork> open(const std::filesystem::path& file);
 
-  /// Phoneme ids of `word`, of which only the letters a-z count; at most max_letters() at a time, longer words are read
-  /// in pieces. Empty for no letters. Cost: linear in the letters, about 0.5 million multiplications each.
+  /// Phoneme ids of `word`, of which only the letters a-z count; longer words than max_letters() are read in pieces,
+  /// and of runs that cannot be words only the first four pieces. Empty for no letters. About 0.4 million
+  /// multiplications a letter.
   [[nodiscard]] std::vector<std::int32_t> phonemes(std::string_view word) const;
 
   [[nodiscard]] std::size_t max_letters() const noexcept { return max_letters_; }

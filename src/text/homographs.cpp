@@ -148,30 +148,34 @@ class Context {
     string word = before();
     std::size_t n = 1;
     // "will quickly record", "did not permit", "to just use"
-    while (n < 3 && (one_of(word, {"not", "never", "always", "often", "also", "just", "really", "still", "even", "only", "please",
-                                   "usually", "sometimes", "rarely", "actually", "simply", "then"}) ||
+    while (n < 3 && (one_of(word, {"not", "never", "always", "often", "also", "just", "really", "still", "even", "only",
+                                   "please", "usually", "sometimes", "rarely", "actually", "simply", "then"}) ||
                      (word.size() > 4 && word.ends_with("ly")))) {
       word = before(++n);
       if (word.empty()) return Part::verb;
     }
     if (word.ends_with("n't") || word.ends_with("'ll") || word.ends_with("'d")) return Part::verb;
-    if (one_of(word, {"to", "will", "would", "can", "could", "should", "shall", "may", "might", "must", "do", "does", "did", "cannot",
-                      "i", "you", "we", "they", "who", "let", "lets", "let's", "help", "helps", "gonna", "wanna", "he", "she",
-                      "people", "us", "them"})) {
+    if (one_of(word, {"to",   "will",  "would",  "can",   "could", "should", "shall",  "may", "might", "must", "do",
+                      "does", "did",   "cannot", "i",     "you",   "we",     "they",   "who", "let",   "lets", "let's",
+                      "help", "helps", "gonna",  "wanna", "he",    "she",    "people", "us",  "them"})) {
       return Part::verb;
     }
-    if (one_of(word, {"a", "an", "the", "this", "that", "these", "those", "my", "your", "his", "her", "its", "our", "their", "of",
-                      "in", "on", "for", "with", "by", "no", "some", "any", "each", "every", "first", "second", "last", "next",
-                      "new", "old", "world", "at", "from", "into", "about", "is", "are", "was", "were", "be", "been", "very",
-                      "more", "most", "too", "so", "as", "such", "what", "whose", "which", "another", "one", "many", "much",
-                      "under", "without", "per", "own", "same", "other", "all", "good", "great", "big", "whose", "than",
-                      "school", "police", "track", "research", "it's", "that's", "i'm", "how", "further"}) ||
+    if (one_of(word,
+               {"a",     "an",       "the",     "this",   "that",  "these", "those",  "my",      "your",   "his",
+                "her",   "its",      "our",     "their",  "of",    "in",    "on",     "for",     "with",   "by",
+                "no",    "some",     "any",     "each",   "every", "first", "second", "last",    "next",   "new",
+                "old",   "world",    "at",      "from",   "into",  "about", "is",     "are",     "was",    "were",
+                "be",    "been",     "very",    "more",   "most",  "too",   "so",     "as",      "such",   "what",
+                "whose", "which",    "another", "one",    "many",  "much",  "under",  "without", "per",    "own",
+                "same",  "other",    "all",     "good",   "great", "big",   "whose",  "than",    "school", "police",
+                "track", "research", "it's",    "that's", "i'm",   "how",   "further"}) ||
         word.ends_with("'s")) {
       return Part::noun;
     }
     const string next = after();
-    if (starts_clause() && one_of(next, {"the", "a", "an", "my", "your", "his", "her", "it", "them", "this", "that", "these",
-                                         "those", "us", "me", "him", "our", "their", "all", "every", "each"})) {
+    if (starts_clause() &&
+        one_of(next, {"the",   "a",     "an", "my", "your", "his", "her",   "it",  "them",  "this", "that",
+                      "these", "those", "us", "me", "him",  "our", "their", "all", "every", "each"})) {
       return Part::verb;
     }
     if (one_of(next, {"the", "a", "an", "my", "your", "it", "them", "him", "me", "us"})) return Part::verb;
@@ -194,14 +198,17 @@ string_view special(const Context& at, std::string_view word, std::string_view w
   const string after = at.after();
   if (word == "read") {
     // Past after have/has/had/was/were/been or a past time; the base form after to, modals and in the present.
-    if (one_of(before, {"have", "has", "had", "was", "were", "been", "be", "being", "is", "are", "i've", "you've", "we've", "they've",
-                        "having", "well", "he", "she", "it", "already", "i'd", "never", "ever", "just", "widely"}) &&
-        !at.earlier({"to", "will", "can", "could", "would", "should", "must", "may", "might", "did", "didn't", "don't", "does", "let"})) {
+    if (one_of(before, {"have", "has",     "had",    "was",   "were",    "been",   "be",    "being", "is",
+                        "are",  "i've",    "you've", "we've", "they've", "having", "well",  "he",    "she",
+                        "it",   "already", "i'd",    "never", "ever",    "just",   "widely"}) &&
+        !at.earlier({"to", "will", "can", "could", "would", "should", "must", "may", "might", "did", "didn't", "don't",
+                     "does", "let"})) {
       return "R EH1 D";
     }
     if (at.earlier({"yesterday", "ago", "last", "once", "had", "have", "has"}) && before != "to") return "R EH1 D";
     for (std::size_t n = 1; n <= 4; ++n) {
-      if (one_of(at.after(n), {"yesterday", "ago"}) || (at.after(n) == "last" && one_of(at.after(n + 1), {"night", "week", "year", "month"}))) {
+      if (one_of(at.after(n), {"yesterday", "ago"}) ||
+          (at.after(n) == "last" && one_of(at.after(n + 1), {"night", "week", "year", "month"}))) {
         return "R EH1 D";
       }
     }
@@ -209,16 +216,19 @@ string_view special(const Context& at, std::string_view word, std::string_view w
   }
   if (word == "lead" || word == "leads") {
     const bool many = word == "leads";
-    if (!many && (one_of(after, {"pipe", "pipes", "poisoning", "paint", "acid", "bullet", "bullets", "pencil", "shot", "free", "weight", "weights", "ore"}) ||
+    if (!many && (one_of(after, {"pipe", "pipes", "poisoning", "paint", "acid", "bullet", "bullets", "pencil", "shot",
+                                 "free", "weight", "weights", "ore"}) ||
                   one_of(before, {"of", "contains", "containing", "heavy", "molten", "like", "tetraethyl"}) ||
-                  (after == "and" && one_of(at.after(2), {"zinc", "copper", "tin", "mercury", "silver", "gold", "steel", "cadmium"})))) {
+                  (after == "and" &&
+                   one_of(at.after(2), {"zinc", "copper", "tin", "mercury", "silver", "gold", "steel", "cadmium"})))) {
       return "L EH1 D";
     }
     return many ? "L IY1 D Z" : "L IY1 D";
   }
   if (word == "wind") {
     if (one_of(before, {"to", "will", "would", "can", "could", "i", "you", "we", "they", "don't", "must"}) &&
-        (one_of(after, {"up", "down", "it", "the", "around", "through", "back", "this", "your", "his", "her", "my"}) || before == "to")) {
+        (one_of(after, {"up", "down", "it", "the", "around", "through", "back", "this", "your", "his", "her", "my"}) ||
+         before == "to")) {
       return "W AY1 N D";
     }
     if (after == "up" && at.starts_clause()) return "W AY1 N D";
@@ -236,68 +246,85 @@ string_view special(const Context& at, std::string_view word, std::string_view w
     const bool many = word == "bows";
     const bool weapon = one_of(after, {"tie", "ties", "string", "and", "hunting"}) ||
                         one_of(before, {"cross", "long", "violin", "hair", "pink", "red", "blue", "ribbon"}) ||
-                        (one_of(before, {"and", "his", "her", "a"}) && at.earlier({"arrow", "arrows", "archer", "violin", "cello", "ribbon"}));
+                        (one_of(before, {"and", "his", "her", "a"}) &&
+                         at.earlier({"arrow", "arrows", "archer", "violin", "cello", "ribbon"}));
     if (weapon) return many ? "B OW1 Z" : "B OW1";
     return many ? "B AW1 Z" : "B AW1";
   }
   if (word == "close") {
-    const bool near = one_of(after, {"to", "by", "friend", "friends", "enough", "call", "relationship", "relative", "relatives", "up",
-                                     "range", "contact", "attention", "together", "behind", "family", "race", "encounter"}) ||
-                      one_of(before, {"so", "very", "too", "as", "was", "were", "is", "are", "be", "been", "how", "a", "pretty", "really",
-                                      "get", "got", "getting", "come", "came", "coming", "stay", "stayed", "keep", "that's", "it's", "grew",
-                                      "extremely", "fairly", "quite"});
-    const bool shut = one_of(before, {"to", "will", "would", "can", "could", "please", "don't", "must", "should", "i", "you", "we", "they"}) ||
-                      one_of(after, {"the", "your", "this", "that", "it", "all", "my", "his", "her", "down", "them", "at", "on"});
-    if (near && !(shut && one_of(before, {"to", "will", "would", "can", "could", "please", "don't", "must", "should"}))) return "K L OW1 S";
+    const bool near =
+        one_of(after, {"to", "by", "friend", "friends", "enough", "call", "relationship", "relative", "relatives", "up",
+                       "range", "contact", "attention", "together", "behind", "family", "race", "encounter"}) ||
+        one_of(before, {"so",   "very",   "too",    "as",     "was",  "were", "is",        "are",    "be",   "been",
+                        "how",  "a",      "pretty", "really", "get",  "got",  "getting",   "come",   "came", "coming",
+                        "stay", "stayed", "keep",   "that's", "it's", "grew", "extremely", "fairly", "quite"});
+    const bool shut =
+        one_of(before, {"to", "will", "would", "can", "could", "please", "don't", "must", "should", "i", "you", "we",
+                        "they"}) ||
+        one_of(after, {"the", "your", "this", "that", "it", "all", "my", "his", "her", "down", "them", "at", "on"});
+    if (near && !(shut && one_of(before, {"to", "will", "would", "can", "could", "please", "don't", "must", "should"})))
+      return "K L OW1 S";
     if (shut || (at.starts_clause() && !at.ends_clause()) || one_of(before, {"the"})) return "K L OW1 Z";
     return at.ends_clause() && at.starts_clause() ? "K L OW1 Z" : "K L OW1 S";
   }
   if (word == "lives") {
-    if (at.part() == Part::noun || one_of(before, {"saved", "save", "saving", "lost", "people's", "human", "daily", "real", "million",
-                                                   "both", "two", "three", "nine", "thousand", "hundred", "millions"})) {
+    if (at.part() == Part::noun ||
+        one_of(before, {"saved", "save", "saving", "lost", "people's", "human", "daily", "real", "million", "both",
+                        "two", "three", "nine", "thousand", "hundred", "millions"})) {
       return "L AY1 V Z";
     }
-    return one_of(after, {"in", "at", "with", "on", "here", "there", "alone", "near", "next", "across", "down", "up", "by", "among"}) ||
+    return one_of(after, {"in", "at", "with", "on", "here", "there", "alone", "near", "next", "across", "down", "up",
+                          "by", "among"}) ||
                    one_of(before, {"he", "she", "it", "who", "that", "still", "also", "now"})
                ? "L IH1 V Z"
                : "L AY1 V Z";
   }
   if (word == "minute") {
-    if (one_of(before, {"very", "so", "most", "in"}) && one_of(after, {"detail", "details", "amount", "amounts", "quantities", "differences", "particles"})) {
+    if (one_of(before, {"very", "so", "most", "in"}) &&
+        one_of(after, {"detail", "details", "amount", "amounts", "quantities", "differences", "particles"})) {
       return "M AY0 N UW1 T";
     }
     return "M IH1 N AH0 T";
   }
   if (word == "wound") {
-    if (one_of(after, {"up", "down", "around", "through", "back", "its", "tightly"}) || one_of(before, {"tightly", "clock"})) return "W AW1 N D";
+    if (one_of(after, {"up", "down", "around", "through", "back", "its", "tightly"}) ||
+        one_of(before, {"tightly", "clock"}))
+      return "W AW1 N D";
     return "W UW1 N D";
   }
   if (word == "bass") {
-    return one_of(after, {"fishing", "boat", "fish", "lake"}) || one_of(before, {"sea", "striped", "largemouth", "smallmouth", "caught", "catch"})
+    return one_of(after, {"fishing", "boat", "fish", "lake"}) ||
+                   one_of(before, {"sea", "striped", "largemouth", "smallmouth", "caught", "catch"})
                ? "B AE1 S"
                : "B EY1 S";
   }
   if (word == "dove") {
-    return one_of(after, {"into", "in", "down", "under", "off", "for", "deep", "headfirst"}) || one_of(before, {"he", "she", "they", "we", "i"})
+    return one_of(after, {"into", "in", "down", "under", "off", "for", "deep", "headfirst"}) ||
+                   one_of(before, {"he", "she", "they", "we", "i"})
                ? "D OW1 V"
                : "D AH1 V";
   }
   if (word == "polish") return written.front() == 'P' && !at.starts_clause() ? "P OW1 L IH0 SH" : "P AA1 L IH0 SH";
   if (word == "resume") {
-    return at.part() == Part::noun && !one_of(before, {"is", "are", "was", "were"}) ? "R EH1 Z AH0 M EY2" : "R IH0 Z UW1 M";
+    return at.part() == Part::noun && !one_of(before, {"is", "are", "was", "were"}) ? "R EH1 Z AH0 M EY2"
+                                                                                    : "R IH0 Z UW1 M";
   }
   if (word == "sow") return at.part() == Part::noun ? "S AW1" : "S OW1";
   if (word == "live") {
-    if (one_of(after, {"music", "stream", "streaming", "broadcast", "show", "shows", "concert", "event", "events", "audience", "coverage",
-                       "performance", "chat", "video", "audio", "updates", "demo", "animals", "ammunition", "wire", "recording", "bait", "tv",
-                       "television", "feed", "captions", "band", "from"}) ||
-        one_of(before, {"going", "go", "goes", "went", "is", "are", "was", "were", "we're", "it's", "be", "a", "the", "broadcast", "broadcasting",
-                        "streaming", "streamed", "performed", "watch", "watching"})) {
+    if (one_of(after, {"music", "stream",  "streaming",  "broadcast", "show",        "shows", "concert",
+                       "event", "events",  "audience",   "coverage",  "performance", "chat",  "video",
+                       "audio", "updates", "demo",       "animals",   "ammunition",  "wire",  "recording",
+                       "bait",  "tv",      "television", "feed",      "captions",    "band",  "from"}) ||
+        one_of(before, {"going",        "go",        "goes",     "went",      "is",    "are",     "was",
+                        "were",         "we're",     "it's",     "be",        "a",     "the",     "broadcast",
+                        "broadcasting", "streaming", "streamed", "performed", "watch", "watching"})) {
       return "L AY1 V";
     }
     return "L IH1 V";
   }
-  if (word == "used") return after == "to" && !one_of(before, {"is", "are", "was", "were", "be", "been", "being"}) ? "Y UW1 S T" : "Y UW1 Z D";
+  if (word == "used")
+    return after == "to" && !one_of(before, {"is", "are", "was", "were", "be", "been", "being"}) ? "Y UW1 S T"
+                                                                                                 : "Y UW1 Z D";
   return {};
 }
 
@@ -309,7 +336,9 @@ string_view choose_homograph(std::span<const SpokenToken> tokens, std::size_t i,
   const auto* found = std::lower_bound(std::begin(kVerbNoun), std::end(kVerbNoun), low,
                                        [](const VerbNoun& entry, string_view word) { return entry.word < word; });
   if (found == std::end(kVerbNoun) || found->word != low) return {};
-  if (low == "content" && one_of(at.before(), {"be", "is", "are", "was", "were", "very", "quite"}) && at.after() != "of") return found->verb;
+  if (low == "content" && one_of(at.before(), {"be", "is", "are", "was", "were", "very", "quite"}) &&
+      at.after() != "of")
+    return found->verb;
   if (low == "estimate" || low == "graduate") {
     if (at.part() == Part::unknown && one_of(at.after(), {"that", "from"})) return found->verb;
   }

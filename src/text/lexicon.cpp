@@ -119,6 +119,8 @@ std::optional<std::vector<std::int32_t>> Lexicon::find(std::string_view word) co
   return ids;
 }
 
-bool Lexicon::contains(std::string_view word) const { return lookup(word).data() != nullptr; }
+bool Lexicon::contains(std::string_view word) const {
+  return lookup(word).data() != nullptr;
+}
 
 }  // namespace tts

@@ -14,9 +14,9 @@ namespace tts {
 /// Read-only pronouncing dictionary: a word of a-z and apostrophes to ARPAbet phonemes as ids of the v2 inventory.
 ///
 /// File (little-endian): "TTSLEX01"; u32 phonemes, entries, entries per block, blob bytes; 4 bytes per phoneme symbol,
-/// zero-padded; u32 blob offset per block; blob. An entry is: u8 letters shared with the entry before (0 at the start of
-/// a block), u8 further letters, these letters, u8 n, n phoneme numbers. Words are sorted by bytes.
-/// Const after open; safe to read from any thread. Memory: the file's size.
+/// zero-padded; u32 blob offset per block; blob. An entry is: u8 letters shared with the entry before (0 at the start
+/// of a block), u8 further letters, these letters, u8 n, n phoneme numbers. Words are sorted by bytes. Const after
+/// open; safe to read from any thread. Memory: the file's size.
 class Lexicon {
  public:
   /// Errc::bad_file naming the file and the fault. Every entry is walked once, so that lookups need no checks.

@@ -14,7 +14,8 @@ constexpr std::string_view kPunctuation[] = {"!", "?", "…", ",", ".", "-"};
 constexpr std::string_view kPauses = "SP SP2 SP3 UNK _";
 constexpr std::string_view kMandarinInitials = "AA EE OO b c ch d f g h j k l m n p q r s sh t w x y z zh";
 constexpr std::string_view kMandarinFinals =
-    "E En a ai an ang ao e ei en eng er i i0 ia ian iang iao ie in ing iong ir iu o ong ou u ua uai uan uang ui un uo v "
+    "E En a ai an ang ao e ei en eng er i i0 ia ian iang iao ie in ing iong ir iu o ong ou u ua uai uan uang ui un uo "
+    "v "
     "van ve vn";
 constexpr std::string_view kJapanese =
     "I N U a b by ch cl d dy e f g gy h hy i j k ky m my n ny o p py r ry s sh t ts u v w y z";
@@ -26,7 +27,8 @@ constexpr std::string_view kKorean =
 // Initials have no tone; these finals have six, those of the second list also stand alone as an initial or syllable.
 constexpr std::string_view kCantoneseInitials = "b c d f gw h j kw l ng s w z";
 constexpr std::string_view kCantoneseToned =
-    "aai aak aam aan aang aap aat aau am an ang ap at ei ek eng eoi eon eot i ik im in ing ip it iu oe oek oeng ong ot u "
+    "aai aak aam aan aang aap aat aau am an ang ap at ei ek eng eoi eon eot i ik im in ing ip it iu oe oek oeng ong ot "
+    "u "
     "ui un ung ut yu yun yut";
 constexpr std::string_view kCantoneseBoth = "a aa ai ak au e g k m n o oi ok on ou p t uk";
 
@@ -102,7 +104,9 @@ const Table& table() {
 
 }  // namespace
 
-std::span<const std::string> phoneme_symbols() { return table().symbols; }
+std::span<const std::string> phoneme_symbols() {
+  return table().symbols;
+}
 
 std::optional<std::int32_t> phoneme_id(std::string_view symbol) {
   const auto& ids = table().ids;

@@ -14,7 +14,8 @@ inline constexpr std::int32_t kPhonemesV1 = 322;
 inline constexpr std::int32_t kPhonemesV2 = 732;
 
 /// The v2 inventory in id order: Mandarin initials and toned finals, Japanese, ARPAbet with stress digits, pause and
-/// punctuation symbols in code point order; then "[" and "]"; then Korean letters; then Cantonese ("Y" + jyutping part).
+/// punctuation symbols in code point order; then "[" and "]"; then Korean letters; then Cantonese ("Y" + jyutping
+/// part).
 [[nodiscard]] std::span<const std::string> phoneme_symbols();
 
 /// Id of a symbol of the v2 inventory, case-sensitive ("AA" is a Mandarin initial, "aa" nothing). Ids below kPhonemesV1

@@ -1,7 +1,7 @@
 // phonemize DATA_DIR < lines > table
 //
-// For each line of text: the text as it is spoken, a tab, its phoneme symbols separated by spaces, with SP between words.
-// The training and evaluation scripts use it so that they see what the engine will.
+// For each line of text: the text as it is spoken, a tab, its phoneme symbols separated by spaces, with SP between
+// words. The training and evaluation scripts use it so that they see what the engine will.
 
 #include <iostream>
 #include <string>
