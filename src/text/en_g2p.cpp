@@ -113,12 +113,17 @@ Phonemes EnglishG2p::phonemes(std::span<const SpokenToken> tokens, std::size_t i
   string low = token.text;
   for (char& c : low) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
   if (low == "a") {
-    // The article, unless a capital inside or at the end of a sentence names the letter ("plan A", "A is for").
-    const bool next_is_word = i + 1 < tokens.size() && tokens[i + 1].kind != SpokenToken::Kind::mark;
+    // The article, unless it stands alone ("A."), or a capital inside a sentence names the letter: "plan A",
+    // "A is for", "Robert A Frazier"; but "to Die and A Sweet Death".
+    const bool last = i + 1 >= tokens.size() || tokens[i + 1].kind == SpokenToken::Kind::mark;
     const bool first = i == 0 || tokens[i - 1].kind == SpokenToken::Kind::mark;
-    const bool letter =
-        token.text == "A" && (!next_is_word || !first || one_of(tokens[i + 1].text, {"is", "and", "or", "was"}));
-    return parse(letter || !next_is_word ? "EY1" : "AH0");
+    const auto capital = [&](std::size_t k) { return tokens[k].text[0] >= 'A' && tokens[k].text[0] <= 'Z'; };
+    bool letter = first && last;
+    if (token.text == "A" && !letter) {
+      letter =
+          last || (first ? one_of(tokens[i + 1].text, {"is", "and", "or", "was"}) : capital(i - 1) || !capital(i + 1));
+    }
+    return parse(letter ? "EY1" : "AH0");
   }
   if (const string_view chosen = choose_homograph(tokens, i, low); !chosen.empty()) return parse(chosen);
   return word(low);

@@ -74,6 +74,10 @@ constexpr Case kCases[] = {
     {"A dog and the cat.", "A", "AH0"},
     {"Take plan A.", "A", "EY1"},
     {"a", "a", "EY1"},
+    {"He is, as a, shall we say, rule.", "a", "AH0"},
+    {"Mr. Robert A Frazier", "A", "EY1"},
+    {"Life and A Sweet Death", "A", "AH0"},
+    {"A is for apple.", "A", "EY1"},
     {"the end", "the", "DH AH0"},
 };
 
