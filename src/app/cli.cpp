@@ -1,0 +1,109 @@
+#include "src/app/cli.h"
+
+#include <algorithm>
+
+#include <CLI/CLI.hpp>
+
+namespace tts {
+namespace {
+
+constexpr const char* kExamples = R"(
+examples:
+  sonorant serve --port 8080
+  sonorant serve --host 0.0.0.0 --config sonorant.toml
+  sonorant say --out hello.wav "Hello, this is Sonorant."
+  fortune | sonorant say --out fortune.opus -
+  sonorant voices --json
+  sonorant bench --json --runs 50 --socket
+
+Every setting has a key as server.port: in the config file it is `port` under [server], in the environment
+SONORANT_SERVER_PORT. Flags win over the environment, which wins over the file.)";
+
+// A flag that sets a key of Config.
+void add_setting(CLI::App* command, Invocation& invocation, const char* flag, const char* key, const char* help,
+                 const char* type) {
+  command
+      ->add_option_function<std::string>(
+          flag, [&invocation, key](const std::string& value) { invocation.settings.emplace_back(key, value); }, help)
+      ->type_name(type);
+}
+
+void add_common(CLI::App* command, Invocation& invocation) {
+  command->add_option("--config", invocation.config_file, "TOML file with settings")->type_name("FILE");
+  add_setting(command, invocation, "--voices", "engine.voices_dir", "folder with one subfolder per voice", "DIR");
+  add_setting(command, invocation, "--log-level", "log.level", "trace, debug, info, warn, error or off", "LEVEL");
+  add_setting(command, invocation, "--threads", "engine.threads", "threads of the inference (1)", "N");
+}
+
+std::string one_line(std::string text) {
+  std::replace(text.begin(), text.end(), '\n', ' ');
+  while (!text.empty() && text.back() == ' ') text.pop_back();
+  return text;
+}
+
+}  // namespace
+
+std::variant<Invocation, Exit> parse_command_line(std::span<const std::string> args) {
+  Invocation invocation;
+  CLI::App app("Real-time text-to-speech: text in while it is written, speech out while it is made.", "sonorant");
+  app.require_subcommand(1);
+  app.set_version_flag("--version", std::string("sonorant ") + SONORANT_VERSION);
+  app.footer(kExamples);
+
+  CLI::App* serve = app.add_subcommand("serve", "run the server: WebSocket, HTTP and the demo page");
+  add_common(serve, invocation);
+  add_setting(serve, invocation, "--port", "server.port", "port (8080); 0: any free one, printed at start", "N");
+  add_setting(serve, invocation, "--host", "server.host", "address to listen on (127.0.0.1); 0.0.0.0: all", "ADDRESS");
+  add_setting(serve, invocation, "--web", "server.web_dir", "folder with the demo page", "DIR");
+
+  SayCommand say;
+  std::string out;
+  CLI::App* say_app = app.add_subcommand("say", "speak a text into a file");
+  add_common(say_app, invocation);
+  say_app->add_option("--voice", say.voice, "id of the voice (starter)");
+  say_app->add_option("--lang", say.lang, "language of the text: auto, en, ... (auto)");
+  say_app->add_option("--speed", say.speed, "0.5 to 2 (1)")->check(CLI::Range(0.5, 2.0));
+  say_app->add_option("--seed", say.seed, "the same seed gives the same samples (random)");
+  say_app->add_option("--out", out, "FILE.wav, FILE.opus or FILE.ogg; - for WAV on standard output")
+      ->required()
+      ->type_name("FILE");
+  say_app->add_option("TEXT", say.text, "what to say; - reads standard input")->required();
+
+  VoicesCommand voices;
+  CLI::App* voices_app = app.add_subcommand("voices", "list the voices");
+  add_common(voices_app, invocation);
+  voices_app->add_flag("--json", voices.json, "as the server's /v1/voices");
+
+  BenchCommand bench;
+  CLI::App* bench_app = app.add_subcommand("bench", "measure first audio, real-time factor, stages and memory");
+  add_common(bench_app, invocation);
+  bench_app->add_flag("--json", bench.json, "one JSON object");
+  bench_app->add_option("--runs", bench.runs, "utterances measured (20)")->check(CLI::Range(1, 100'000));
+  bench_app->add_option("--text", bench.text, "what to say (a fixed text)");
+  bench_app->add_option("--voice", bench.voice, "id of the voice (starter)");
+  bench_app->add_option("--lang", bench.lang, "language of the text (en)");
+  bench_app->add_flag("--socket", bench.socket, "also from a WebSocket client's text to its first audio packet");
+
+  std::vector<std::string> reversed(args.rbegin(), args.rend());
+  try {
+    app.parse(reversed);
+  } catch (const CLI::CallForHelp&) {
+    const auto chosen = app.get_subcommands();
+    return Exit{0, chosen.empty() ? app.help() : chosen.front()->help()};
+  } catch (const CLI::CallForVersion& version) {
+    return Exit{0, std::string(version.what()) + "\n"};
+  } catch (const CLI::ParseError& error) {
+    return Exit{1, "sonorant: " + one_line(error.what()) + " (see sonorant --help)\n"};
+  }
+
+  if (serve->parsed()) invocation.command = ServeCommand{};
+  if (say_app->parsed()) {
+    say.out = out;
+    invocation.command = std::move(say);
+  }
+  if (voices_app->parsed()) invocation.command = voices;
+  if (bench_app->parsed()) invocation.command = std::move(bench);
+  return invocation;
+}
+
+}  // namespace tts

@@ -1,0 +1,55 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace tts {
+
+struct ServeCommand {};
+
+struct SayCommand {
+  std::string text;           ///< "-": read from standard input
+  std::filesystem::path out;  ///< .wav, .opus or .ogg; "-": WAV to standard output
+  std::string voice = "starter";
+  std::string lang = "auto";
+  float speed = 1.0F;
+  std::optional<std::uint64_t> seed;
+};
+
+struct VoicesCommand {
+  bool json = false;
+};
+
+struct BenchCommand {
+  int runs = 20;
+  std::string voice = "starter";
+  std::string lang = "en";
+  std::string text;  ///< empty: a fixed one
+  bool json = false;
+  bool socket = false;  ///< also through a WebSocket and an in-process server
+};
+
+/// What the command line asks for.
+struct Invocation {
+  std::variant<ServeCommand, SayCommand, VoicesCommand, BenchCommand> command;
+  std::optional<std::filesystem::path> config_file;
+  std::vector<std::pair<std::string, std::string>> settings;  ///< flags that set a key of Config
+};
+
+/// The command line says all there is to do: print `text` and leave with `code` (0: help or version, on standard
+/// output; 1: one line on standard error).
+struct Exit {
+  int code = 0;
+  std::string text;
+};
+
+/// `args` without the program's name.
+[[nodiscard]] std::variant<Invocation, Exit> parse_command_line(std::span<const std::string> args);
+
+}  // namespace tts

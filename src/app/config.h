@@ -1,0 +1,64 @@
+#pragma once
+
+#include <chrono>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "src/app/cpu_environment.h"
+#include "src/app/paths.h"
+#include "src/core/result.h"
+
+namespace tts {
+
+/// Everything that can be set. Defaults here, then the TOML file, then the environment, then flags; const after
+/// validate(). In the file each struct is a table and each field a key: server.port is `port` in `[server]`, and
+/// SONORANT_SERVER_PORT in the environment (SONORANT_ + the key in capitals, dots as underscores).
+struct Config {
+  struct Server {
+    std::string host = "127.0.0.1";           ///< the address to listen on; 0.0.0.0 for every interface
+    int port = 8080;                          ///< 0: any free one, printed at start
+    int threads = 1;                          ///< of input and output, 1 .. 64
+    std::filesystem::path web_dir;            ///< static files
+    std::chrono::milliseconds grace{10'000};  ///< after SIGTERM, for running utterances to end; 0 .. 10 min
+    int max_sessions = 64;                    ///< sockets at once, 1 .. 100000
+    int max_text_chars = 100'000;             ///< code points on one context, 1 .. 10000000
+  };
+  struct Engine {
+    std::filesystem::path voices_dir;
+    std::filesystem::path text_data_dir;
+    int threads = 1;                              ///< of the inference thread's linear algebra, 1 .. 64
+    int max_utterances = 64;                      ///< live at once, 1 .. 4096
+    int max_queued_segments = 256;                ///< per utterance, 1 .. 65536
+    std::chrono::milliseconds max_ahead{20'000};  ///< audio made but not taken, per utterance, 100 ms .. 1 h
+  };
+  struct Log {
+    std::string level = "info";  ///< trace, debug, info, warn, error, off
+  };
+  Server server;
+  Engine engine;
+  Log log;
+};
+
+/// The defaults with the program's own folders.
+[[nodiscard]] Config make_config(const DataPaths& data);
+
+/// Each of these changes `config` only where something is set, and gives Errc::bad_file naming the key, what was got
+/// and what is wanted. Durations are integers in ms under keys that end in `_ms`.
+[[nodiscard]] Result<void> apply_file(Config& config, const std::filesystem::path& path);
+/// `name` is for messages.
+[[nodiscard]] Result<void> apply_toml(Config& config, std::string_view text, const std::string& name);
+/// Reads the variables of the keys; other SONORANT_ variables are not looked at (scripts have theirs).
+[[nodiscard]] Result<void> apply_environment(Config& config, const GetEnv& get_env);
+/// Flags as key and value: {"server.port", "8081"}.
+[[nodiscard]] Result<void> apply_flags(Config& config, const std::vector<std::pair<std::string, std::string>>& flags);
+
+/// Ranges, and that the folders are there.
+[[nodiscard]] Result<void> validate(const Config& config);
+
+/// Every key and its value, in the order of the structs.
+[[nodiscard]] std::vector<std::pair<std::string, std::string>> describe(const Config& config);
+
+}  // namespace tts

@@ -1,0 +1,33 @@
+#include <cstdlib>
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include <unistd.h>
+
+#include "src/app/run.h"
+#include "src/engine/engine.h"
+
+int main(int argc, char** argv) {
+  tts::prepare_cpu_environment(argv);
+  tts::Surroundings surroundings{
+      .get_env = [](const char* name) { return std::getenv(name); },
+      .data = tts::find_data(tts::executable_path()),
+      .make_synthesizer =
+          [](const tts::Config& config) {
+            tts::EngineConfig engine;
+            engine.voices_dir = config.engine.voices_dir;
+            engine.text_data_dir = config.engine.text_data_dir;
+            engine.threads = config.engine.threads;
+            engine.limits.max_utterances = config.engine.max_utterances;
+            engine.limits.max_queued_segments = config.engine.max_queued_segments;
+            engine.limits.max_ahead = config.engine.max_ahead;
+            return tts::make_engine(engine);
+          },
+      .in = std::cin,
+      .out = std::cout,
+      .err = std::cerr,
+      .show_progress = ::isatty(STDERR_FILENO) != 0,
+  };
+  return tts::run(std::vector<std::string>(argv + 1, argv + argc), surroundings);
+}

@@ -1,0 +1,146 @@
+#include "src/app/run.h"
+
+#include <cstdio>
+#include <exception>
+#include <iterator>
+#include <utility>
+#include <variant>
+
+#include "src/app/bench.h"
+#include "src/app/cli.h"
+#include "src/app/say.h"
+#include "src/app/serve.h"
+#include "src/core/log.h"
+#include "streaming/protocol.h"
+
+namespace tts {
+namespace {
+
+template <class... Functions>
+struct Overloaded : Functions... {
+  using Functions::operator()...;
+};
+
+std::string formatted(const char* format, double a, double b = 0, double c = 0) {
+  char line[160];
+  std::snprintf(line, sizeof line, format, a, b, c);
+  return line;
+}
+
+Result<Config> load_config(const Invocation& invocation, const Surroundings& surroundings) {
+  Config config = surroundings.data ? make_config(*surroundings.data) : Config{};
+  // Commands for a terminal say little unless asked.
+  if (!std::holds_alternative<ServeCommand>(invocation.command)) config.log.level = "warn";
+  if (invocation.config_file) {
+    if (auto done = apply_file(config, *invocation.config_file); !done) return done.error();
+  }
+  if (auto done = apply_environment(config, surroundings.get_env); !done) return done.error();
+  if (auto done = apply_flags(config, invocation.settings); !done) return done.error();
+  if (auto done = validate(config); !done) return done.error();
+  return config;
+}
+
+Result<void> run_serve(const Config& config, Surroundings& surroundings) {
+  const Logger log = get_logger("app");
+  std::string settings;
+  for (const auto& [key, value] : describe(config)) settings += " " + key + "=" + log_value(value);
+  log->info("starting version={}{}", SONORANT_VERSION, settings);
+  block_stop_signals();
+  const auto synthesizer = surroundings.make_synthesizer(config);
+  return serve(config, *synthesizer, surroundings.out);
+}
+
+Result<void> run_say(const SayCommand& command, const Config& config, Surroundings& surroundings) {
+  std::string text = command.text;
+  if (text == "-") text.assign(std::istreambuf_iterator<char>(surroundings.in), {});
+  const auto synthesizer = surroundings.make_synthesizer(config);
+  std::function<void(double)> progress;
+  if (surroundings.show_progress) {
+    progress = [&](double audio_s) { surroundings.err << formatted("\r%.1f s of audio", audio_s) << std::flush; };
+  }
+  auto said = say(*synthesizer, command, text, progress);
+  if (surroundings.show_progress) surroundings.err << "\r\033[K" << std::flush;
+  if (!said) return said.error();
+  std::ostream& report = command.out == "-" ? surroundings.err : surroundings.out;
+  if (said->spoken.samples == 0) {
+    report << command.out.string() << ": nothing to speak in this text\n";
+  } else {
+    report << command.out.string()
+           << formatted(": %.2f s, first audio after %.0f ms, RTF %.3f\n", said->audio_s(), said->spoken.first_audio_ms,
+                        said->spoken.metrics.rtf);
+  }
+  report.flush();
+  return {};
+}
+
+Result<void> run_voices(const VoicesCommand& command, const Config& config, Surroundings& surroundings) {
+  const auto synthesizer = surroundings.make_synthesizer(config);
+  const std::vector<VoiceInfo> voices = synthesizer->voices();
+  if (command.json) {
+    surroundings.out << to_json(std::span(voices)) << std::endl;
+    return {};
+  }
+  for (const VoiceInfo& voice : voices) {
+    std::string langs;
+    for (const std::string& lang : voice.langs) langs += (langs.empty() ? "" : ", ") + lang;
+    surroundings.out << voice.id << "  " << voice.name << "  (" << langs << "; " << voice.rate_hz << " Hz)\n";
+  }
+  surroundings.out.flush();
+  return {};
+}
+
+Result<void> run_bench(const BenchCommand& command, Config config, Surroundings& surroundings) {
+  const auto synthesizer = surroundings.make_synthesizer(config);
+  auto report = bench(*synthesizer, command);
+  if (!report) return report.error();
+  if (command.socket) {
+    config.server.host = "127.0.0.1";
+    config.server.port = 0;
+    Server server(to_server_config(config), *synthesizer);
+    auto port = server.start();
+    if (!port) return port.error();
+    if (auto done = bench_socket(*report, config.server.host, *port, command); !done) return done;
+    server.drain_and_stop(std::chrono::seconds(1));
+  }
+  surroundings.out << (command.json ? to_json(*report) : to_text(*report)) << std::flush;
+  return {};
+}
+
+Result<void> run_invocation(const Invocation& invocation, Surroundings& surroundings) {
+  auto config = load_config(invocation, surroundings);
+  if (!config) return config.error();
+  if (auto done = set_log_level(config->log.level); !done) return done;
+  return std::visit(Overloaded{
+                        [&](const ServeCommand&) { return run_serve(*config, surroundings); },
+                        [&](const SayCommand& command) { return run_say(command, *config, surroundings); },
+                        [&](const VoicesCommand& command) { return run_voices(command, *config, surroundings); },
+                        [&](const BenchCommand& command) { return run_bench(command, *config, surroundings); },
+                    },
+                    invocation.command);
+}
+
+int fail(std::ostream& err, std::string message) {
+  for (char& c : message) {
+    if (c == '\n') c = ' ';
+  }
+  err << "sonorant: " << message << std::endl;
+  return 1;
+}
+
+}  // namespace
+
+int run(std::span<const std::string> args, Surroundings& surroundings) {
+  const auto parsed = parse_command_line(args);
+  if (const auto* exit = std::get_if<Exit>(&parsed)) {
+    (exit->code == 0 ? surroundings.out : surroundings.err) << exit->text << std::flush;
+    return exit->code;
+  }
+  try {
+    auto done = run_invocation(std::get<Invocation>(parsed), surroundings);
+    return done ? 0 : fail(surroundings.err, done.error().detail);
+  } catch (const std::exception& error) {
+    return fail(surroundings.err, error.what());
+  }
+}
+
+}  // namespace tts

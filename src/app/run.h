@@ -1,0 +1,34 @@
+#pragma once
+
+#include <functional>
+#include <istream>
+#include <memory>
+#include <optional>
+#include <ostream>
+#include <span>
+#include <string>
+
+#include "src/app/config.h"
+#include "src/app/cpu_environment.h"
+#include "src/app/paths.h"
+#include "src/engine/synthesizer.h"
+
+namespace tts {
+
+/// What the program is given from outside; tests give their own.
+struct Surroundings {
+  GetEnv get_env;
+  std::optional<DataPaths> data;
+  /// Throws std::exception with one line when the voices cannot be had.
+  std::function<std::unique_ptr<Synthesizer>(const Config&)> make_synthesizer;
+  std::istream& in;
+  std::ostream& out;
+  std::ostream& err;
+  bool show_progress = false;  ///< `err` is a terminal
+};
+
+/// The program: parses `args` (without its name), loads what the command needs, runs it. Returns the exit code: 0, or 1
+/// after one line on `err` that says what is wrong.
+[[nodiscard]] int run(std::span<const std::string> args, Surroundings& surroundings);
+
+}  // namespace tts
