@@ -91,12 +91,12 @@ at::Tensor WeightScope::get(std::string_view name, at::IntArrayRef shape) const 
 bool WeightScope::has(std::string_view name) const { return source_->has(key(name)); }
 
 at::Tensor fold_weight_norm(const WeightScope& scope, std::string_view name, at::IntArrayRef shape) {
-  const std::string base(name);
-  if (!scope.has(base + ".weight_v") && scope.has(base + ".weight")) return scope.get(base + ".weight", shape);
-  const at::Tensor v = scope.get(base + ".weight_v", shape);
+  const std::string base = name.empty() ? std::string() : std::string(name) + ".";
+  if (!scope.has(base + "weight_v") && scope.has(base + "weight")) return scope.get(base + "weight", shape);
+  const at::Tensor v = scope.get(base + "weight_v", shape);
   std::vector<std::int64_t> g_shape(shape.size(), 1);
   g_shape[0] = shape[0];
-  const at::Tensor g = scope.get(base + ".weight_g", g_shape);
+  const at::Tensor g = scope.get(base + "weight_g", g_shape);
   const at::Tensor norm = v.reshape({shape[0], -1}).norm(2, {1}).reshape(g_shape);
   return (v * (g / norm)).contiguous();
 }

@@ -1,0 +1,67 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "models/layers.h"
+
+namespace tts {
+
+struct DitConfig {
+  std::int64_t dim = 1024;
+  std::int64_t depth = 22;
+  std::int64_t heads = 16;
+  std::int64_t ff_mult = 2;
+  std::int64_t text_dim = 512;
+  std::int64_t text_layers = 4;
+  std::int64_t mel = 100;
+};
+
+/// The velocity field of GPT-SoVITS v3/v4: a diffusion transformer (Peebles & Xie 2023; F5-TTS, Chen et al. 2024)
+/// with ConvNeXt V2 text blocks. Attention and the text blocks' global response norm see the whole window, so
+/// the output of a window is a function of the whole window. As published, rotary positions turn head 0 only.
+class Dit {
+ public:
+  /// Keys as under "cfm.estimator". Throws ModelError naming the missing or misshapen tensor.
+  Dit(const WeightScope& weights, const DitConfig& config = {});
+
+  /// Flow time t and step size d, both in [0, 1] -> [1, dim].
+  [[nodiscard]] at::Tensor time(double t, double d, const Probe* probe = nullptr) const;
+  /// Conditioning mu [batch, frames, text_dim] -> [batch, frames, text_dim]; the same for every step of a window.
+  [[nodiscard]] at::Tensor text(const at::Tensor& mu, const Probe* probe = nullptr) const;
+  /// x and prompt [batch, frames, mel] (prompt: zero outside the prompt), text and time as above
+  /// -> velocity [batch, frames, mel].
+  [[nodiscard]] at::Tensor velocity(const at::Tensor& x, const at::Tensor& prompt, const at::Tensor& text,
+                                    const at::Tensor& time, const Probe* probe = nullptr) const;
+
+  [[nodiscard]] const DitConfig& config() const { return config_; }
+
+ private:
+  struct TextBlock {
+    at::Tensor depthwise_weight, depthwise_bias;
+    LayerNorm norm;
+    Linear in;
+    at::Tensor gamma, beta;  ///< [1, 1, 2 * text_dim]
+    Linear out;
+  };
+  struct Block {
+    Linear modulation;
+    Linear qkv;
+    Linear attended;
+    Linear ff_in, ff_out;
+  };
+  [[nodiscard]] at::Tensor attention(const Block& block, const at::Tensor& x, const at::Tensor& cosine,
+                                     const at::Tensor& sine) const;
+
+  DitConfig config_;
+  Linear time_in_, time_out_, step_in_, step_out_;
+  std::vector<TextBlock> text_blocks_;
+  Linear input_;
+  at::Tensor position_weight_[2], position_bias_[2];
+  std::vector<Block> blocks_;
+  Linear out_modulation_, out_;
+};
+
+}  // namespace tts

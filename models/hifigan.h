@@ -1,0 +1,55 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "models/layers.h"
+
+namespace tts {
+
+struct HifiganConfig {
+  std::int64_t in = 100;
+  std::int64_t channels = 512;  ///< after conv_pre; halves at every stage
+  std::vector<std::int64_t> rates{10, 6, 2, 2, 2};
+  std::vector<std::int64_t> kernels{20, 12, 4, 4, 4};
+  std::vector<std::int64_t> block_kernels{3, 7, 11};
+  std::vector<std::int64_t> block_dilations{1, 3, 5};
+  std::int64_t condition = 0;  ///< channels of the speaker embedding; 0: unconditioned (v4)
+  bool out_bias = true;        ///< conv_post has a bias (v4: yes, v2: no)
+};
+
+/// Mel frames (v4) or latents (v2 family) to waveform: the HiFi-GAN generator (Kong et al. 2020, sec. 2.2).
+/// Convolutions are symmetric: a sample needs about 12 (v4) or 11 (v2) input frames
+/// on either side of its own.
+class Hifigan {
+ public:
+  /// Keys "conv_pre", "ups.#", "resblocks.#.convs{1,2}.#", "conv_post", "cond"; ups and resblocks with or without
+  /// weight norm. Throws ModelError naming the missing or misshapen tensor.
+  explicit Hifigan(const WeightScope& weights, const HifiganConfig& config = {});
+
+  /// mel [batch, in, frames], condition [batch, condition, 1] (undefined when the config has none)
+  /// -> [batch, frames * hop], in [-1, 1].
+  [[nodiscard]] at::Tensor forward(const at::Tensor& mel, const at::Tensor& condition = {},
+                                   const Probe* probe = nullptr) const;
+
+  [[nodiscard]] std::int64_t hop_samples() const;
+
+ private:
+  struct Conv {
+    at::Tensor weight, bias;
+  };
+  struct ResBlock {
+    std::vector<Conv> first, second;  ///< one pair per dilation
+    std::int64_t kernel = 3;
+  };
+  [[nodiscard]] at::Tensor residual(const ResBlock& block, at::Tensor x) const;
+
+  HifiganConfig config_;
+  Conv pre_, post_, condition_;
+  std::vector<Conv> ups_;
+  std::vector<ResBlock> blocks_;
+};
+
+}  // namespace tts

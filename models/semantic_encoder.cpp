@@ -1,0 +1,194 @@
+#include "models/semantic_encoder.h"
+
+#include <cmath>
+#include <string>
+
+#include <ATen/ops/arange.h>
+#include <ATen/ops/bmm.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/matmul.h>
+#include <ATen/ops/softmax.h>
+#include <ATen/ops/upsample_linear1d.h>
+#include <ATen/ops/zeros.h>
+
+namespace tts {
+
+AttentionEncoder::AttentionEncoder(const WeightScope& weights, const AttentionEncoderConfig& config) : config_(config) {
+  const std::int64_t channels = config.channels;
+  const std::int64_t width = channels / config.heads;
+  const double scale = 1.0 / std::sqrt(static_cast<double>(width));
+  const std::int64_t positions = 2 * config.relative + 1;
+  for (std::int64_t i = 0; i < config.layers; ++i) {
+    const WeightScope attention = weights("attn_layers", i);
+    std::vector<at::Tensor> weight;
+    std::vector<at::Tensor> bias;
+    for (const char* name : {"conv_q", "conv_k", "conv_v"}) {
+      const double factor = weight.empty() ? scale : 1.0;
+      weight.push_back(attention(name).get("weight", {channels, channels, 1}).squeeze(2) * factor);
+      bias.push_back(attention(name).get("bias", {channels}) * factor);
+    }
+    layers_.push_back({
+        .qkv = Linear(at::cat(weight), at::cat(bias)),
+        .out = Linear(attention("conv_o"), channels, channels, true),
+        .relative_key_t = attention.get("emb_rel_k", {1, positions, width}).squeeze(0).t().contiguous(),
+        .relative_value = attention.get("emb_rel_v", {1, positions, width}).squeeze(0),
+        .norm1 = LayerNorm(weights("norm_layers_1", i), channels, 1e-5, "gamma", "beta"),
+        .norm2 = LayerNorm(weights("norm_layers_2", i), channels, 1e-5, "gamma", "beta"),
+        .ffn1 = FrameConv(weights("ffn_layers", i)("conv_1"), channels, config.filter, config.kernel),
+        .ffn2 = FrameConv(weights("ffn_layers", i)("conv_2"), config.filter, channels, config.kernel),
+    });
+  }
+}
+
+at::Tensor AttentionEncoder::attention(const Layer& layer, const at::Tensor& x, const at::Tensor& mask) const {
+  const std::int64_t frames = x.size(0);
+  const std::int64_t heads = config_.heads;
+  const std::int64_t width = config_.channels / heads;
+  const std::int64_t r = config_.relative;
+  const at::Tensor qkv = layer.qkv(x).view({frames, 3, heads, width}).permute({1, 2, 0, 3}).contiguous();
+  const at::Tensor q = qkv[0];  // [heads, frames, width]
+
+  // Row a of `padded` holds, from column a on, its 2r + 1 terms for keys a - r .. a + r: column b + r is key b.
+  const std::int64_t padded_width = frames + 2 * r;
+  const auto band_of = [&](const at::Tensor& t) {
+    return t.as_strided({heads, frames, 2 * r + 1}, {frames * padded_width, padded_width + 1, 1});
+  };
+  at::Tensor padded = at::zeros({heads, frames, padded_width}, x.options());
+  band_of(padded).copy_(at::matmul(q, layer.relative_key_t));
+  at::Tensor scores = at::baddbmm(padded.narrow(2, r, frames), q, qkv[1].transpose(1, 2));
+  if (mask.defined()) {
+    scores.add_(mask);
+  }
+  const at::Tensor p = at::softmax(scores, -1);  // [heads, frames, keys]
+  padded.zero_();
+  padded.narrow(2, r, frames).copy_(p);
+  const at::Tensor out = at::bmm(p, qkv[2]) + at::matmul(band_of(padded), layer.relative_value);
+  return layer.out(out.transpose(0, 1).reshape({frames, heads * width}));
+}
+
+at::Tensor AttentionEncoder::encode(at::Tensor x) const {
+  check_shape(x, {-1, config_.channels}, "encoder input");
+  at::Tensor mask;
+  if (config_.window && x.size(0) > std::min(config_.window->left, config_.window->right) + 1) {
+    const at::Tensor index = at::arange(x.size(0), x.options().dtype(at::kLong));
+    const at::Tensor offset = index.unsqueeze(0) - index.unsqueeze(1);  // key - query
+    mask = at::zeros(offset.sizes(), x.options())
+               .masked_fill_((offset < -config_.window->left).logical_or(offset > config_.window->right), -1e4);
+  }
+  for (const Layer& layer : layers_) {
+    x = layer.norm1(x + attention(layer, x, mask));
+    x = layer.norm2(x + layer.ffn2.same(layer.ffn1.same(x).relu_()));
+  }
+  return x;
+}
+
+std::optional<AttentionWindow> AttentionEncoder::receptive_field() const {
+  if (!config_.window) {
+    return std::nullopt;
+  }
+  const std::int64_t convs = config_.kernel - 1;  // two convolutions, (kernel - 1) / 2 frames a side each
+  return AttentionWindow{config_.layers * (config_.window->left + convs),
+                         config_.layers * (config_.window->right + convs)};
+}
+
+namespace {
+AttentionEncoderConfig encoder_config(const SemanticEncoderConfig& config, std::int64_t layers, bool windowed) {
+  return {.layers = layers,
+          .channels = config.hidden,
+          .heads = config.heads,
+          .filter = config.filter,
+          .kernel = config.kernel,
+          .relative = 4,
+          .window = windowed ? config.window : std::nullopt};
+}
+}  // namespace
+
+SemanticEncoder::SemanticEncoder(const WeightScope& weights, const SemanticEncoderConfig& config)
+    : config_(config),
+      semantic_in_(weights("ssl_proj"), config.features, config.hidden, true),
+      semantic_encoder_(weights("encoder_ssl"), encoder_config(config, config.semantic_layers, true)),
+      embedding_(weights("text_embedding").get("weight", {config.phonemes, config.hidden})),
+      text_encoder_(weights("encoder_text"), encoder_config(config, config.text_layers, false)),
+      cross_in_(weights("mrte.c_pre"), config.hidden, config.cross_hidden, true),
+      cross_text_(weights("mrte.text_pre"), config.hidden, config.cross_hidden, true),
+      cross_q_(weights("mrte.cross_attention.conv_q"), config.cross_hidden, config.cross_hidden, true),
+      cross_k_(weights("mrte.cross_attention.conv_k"), config.cross_hidden, config.cross_hidden, true),
+      cross_v_(weights("mrte.cross_attention.conv_v"), config.cross_hidden, config.cross_hidden, true),
+      cross_o_(weights("mrte.cross_attention.conv_o"), config.cross_hidden, config.cross_hidden, true),
+      cross_out_(weights("mrte.c_post"), config.cross_hidden, config.hidden, true),
+      out_encoder_(weights("encoder2"), encoder_config(config, config.out_layers, true)) {
+  if (config.project) {
+    project_ = Linear(weights("proj"), config.hidden, 2 * config.hidden, true);
+  }
+}
+
+SemanticEncoder::Text SemanticEncoder::encode_text(const at::Tensor& phonemes, const Probe* probe) const {
+  check_shape(phonemes, {-1}, "phonemes");
+  if (phonemes.numel() == 0) {
+    throw ModelError("phonemes: got none, wanted at least one");
+  }
+  const auto* ids = phonemes.data_ptr<std::int64_t>();
+  for (std::int64_t i = 0; i < phonemes.numel(); ++i) {
+    if (ids[i] < 0 || ids[i] >= config_.phonemes) {
+      throw ModelError("phoneme " + std::to_string(i) + ": got " + std::to_string(ids[i]) + ", wanted 0.." +
+                       std::to_string(config_.phonemes - 1));
+    }
+  }
+  const at::Tensor embedded = embedding_.index_select(0, phonemes);
+  const at::Tensor encoded = text_encoder_.encode(embedded);
+  if (probe != nullptr) {
+    (*probe)("enc_p.text_embedding", embedded.unsqueeze(0));
+    (*probe)("enc_p.encoder_text", encoded.t().unsqueeze(0));
+  }
+  const at::Tensor text = cross_text_(encoded);
+  return {cross_k_(text), cross_v_(text)};
+}
+
+at::Tensor SemanticEncoder::encode(const at::Tensor& frames, const Text& text, const at::Tensor& ge,
+                                   const Probe* probe) const {
+  check_shape(frames, {-1, config_.features}, "semantic frames");
+  check_shape(ge, {config_.cross_hidden}, "speaker embedding of the text encoder");
+  at::Tensor y = semantic_encoder_.encode(semantic_in_(frames));
+  if (probe != nullptr) {
+    (*probe)("enc_p.encoder_ssl", y.t().unsqueeze(0));
+  }
+  const at::Tensor c = cross_in_(y);
+  const double scale = 1.0 / std::sqrt(static_cast<double>(config_.cross_hidden / config_.cross_heads));
+  at::Tensor mixed = cross_o_(attend(cross_q_(c), text.key, text.value, config_.cross_heads, scale));
+  mixed.add_(c).add_(ge);
+  y = cross_out_(mixed);
+  if (probe != nullptr) {
+    (*probe)("enc_p.mrte", y.t().unsqueeze(0));
+  }
+  y = out_encoder_.encode(y);
+  if (probe != nullptr) {
+    (*probe)("enc_p.encoder2", y.t().unsqueeze(0));
+  }
+  return y;
+}
+
+at::Tensor SemanticEncoder::project(const at::Tensor& encoded) const {
+  if (!project_.weight_t.defined()) {
+    throw ModelError("enc_p.proj: not loaded");
+  }
+  return project_(encoded);
+}
+
+std::optional<AttentionWindow> SemanticEncoder::receptive_field() const {
+  const auto a = semantic_encoder_.receptive_field();
+  const auto b = out_encoder_.receptive_field();
+  if (!a || !b) {
+    return std::nullopt;
+  }
+  return AttentionWindow{a->left + b->left, a->right + b->right};
+}
+
+std::int64_t frames_at_speed(std::int64_t n_frames, double speed) {
+  return speed == 1.0 ? n_frames : static_cast<std::int64_t>(static_cast<double>(n_frames) / speed) + 1;
+}
+
+at::Tensor resize_linear(const at::Tensor& x, std::int64_t n_frames) {
+  return at::upsample_linear1d(x.t().unsqueeze(0).contiguous(), {n_frames}, false).squeeze(0).t().contiguous();
+}
+
+}  // namespace tts
