@@ -1,8 +1,8 @@
 #include "models/kernels.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstdlib>
-#include <cstring>
 #include <new>
 
 #include "models/kernels_impl.h"
@@ -32,7 +32,8 @@ std::vector<const Kernels*> supported_kernels() {
       __builtin_cpu_supports("avx512bw")) {
     found.push_back(&kernels_avx512());
   }
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back(&kernels_avx2());
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"))
+    found.push_back(&kernels_avx2());
 #endif
   found.push_back(&kernels_base());
   return found;
@@ -66,6 +67,23 @@ void pack(const Kernels& kernels, const float* weight, std::int64_t out, std::in
   }
 }
 
+std::optional<std::uint16_t> exact_half(float value) noexcept {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  const std::uint32_t sign = (bits >> 16U) & 0x8000U;
+  const std::int32_t exponent = static_cast<std::int32_t>((bits >> 23U) & 0xFFU) - 127;
+  const std::uint32_t fraction = bits & 0x7FFFFFU;
+  if ((bits << 1U) == 0) return static_cast<std::uint16_t>(sign);
+  if (exponent > 15 || exponent < -24) return std::nullopt;
+  if (exponent >= -14) {
+    if ((fraction & 0x1FFFU) != 0) return std::nullopt;
+    return static_cast<std::uint16_t>(sign | (static_cast<std::uint32_t>(exponent + 15) << 10U) | (fraction >> 13U));
+  }
+  const auto shift = static_cast<std::uint32_t>(13 + (-14 - exponent));  // subnormal: no implicit one
+  const std::uint32_t whole = fraction | 0x800000U;
+  if ((whole & ((1U << shift) - 1U)) != 0) return std::nullopt;
+  return static_cast<std::uint16_t>(sign | (whole >> shift));
+}
+
 PackedLinear::PackedLinear(const Kernels& kernels, const float* weight, std::int64_t out, std::int64_t in,
                            std::span<const float> bias)
     : kernels_(&kernels),
@@ -76,11 +94,21 @@ PackedLinear::PackedLinear(const Kernels& kernels, const float* weight, std::int
   pack(kernels, weight, out, in, in, 1, packed_.data());
   bias_.fill(0.0F);
   std::copy(bias.begin(), bias.end(), bias_.data());
+  if (kernels.linear_half == nullptr) return;
+  const std::span<const float> values(packed_.data(), packed_.size());
+  if (!std::all_of(values.begin(), values.end(), [](float v) { return exact_half(v).has_value(); })) return;
+  half_.reserve(values.size());
+  for (const float v : values) half_.push_back(*exact_half(v));
+  packed_ = FloatBuffer();
 }
 
 void PackedLinear::apply(const float* x, std::int64_t ldx, std::int64_t m, float* y, std::int64_t ldy,
                          bool relu) const {
-  kernels_->linear(x, ldx, m, packed_.data(), bias_.data(), in_, out_, y, ldy, relu);
+  if (is_half()) {
+    kernels_->linear_half(x, ldx, m, half_.data(), bias_.data(), in_, out_, y, ldy, relu);
+  } else {
+    kernels_->linear(x, ldx, m, packed_.data(), bias_.data(), in_, out_, y, ldy, relu);
+  }
 }
 
 }  // namespace tts

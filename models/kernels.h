@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -37,6 +38,9 @@ struct Kernels {
   /// Row i of x starts at x + i * ldx, likewise y.
   void (*linear)(const float* x, std::int64_t ldx, std::int64_t m, const float* packed, const float* bias,
                  std::int64_t in, std::int64_t out, float* y, std::int64_t ldy, bool relu);
+  /// The same with weights in IEEE half, widened exactly; null where the instruction set cannot.
+  void (*linear_half)(const float* x, std::int64_t ldx, std::int64_t m, const std::uint16_t* packed, const float* bias,
+                      std::int64_t in, std::int64_t out, float* y, std::int64_t ldy, bool relu);
   /// One query over `length` cached rows (row t at k + t * hidden): heads of contiguous columns, softmax over
   /// q k^T / sqrt(hidden / heads), weighted sum of v into `out` [hidden].
   /// `scores` [heads * length] is scratch and holds the attention weights afterwards, head by head.
@@ -54,7 +58,8 @@ struct Kernels {
 [[nodiscard]] std::vector<const Kernels*> supported_kernels();
 
 /// A linear layer's weight, repacked once: panels of `kernels.panel` output columns, each [in][panel], the last one
-/// padded with zeros.
+/// padded with zeros. A weight whose every value is exactly a half, as those of half-precision checkpoints are, is kept
+/// as halves: the same numbers at half the memory traffic, which is what a decode step costs.
 class PackedLinear {
  public:
   PackedLinear() = default;
@@ -67,12 +72,14 @@ class PackedLinear {
   [[nodiscard]] std::int64_t in() const noexcept { return in_; }
   [[nodiscard]] std::int64_t out() const noexcept { return out_; }
   [[nodiscard]] bool empty() const noexcept { return out_ == 0; }
+  [[nodiscard]] bool is_half() const noexcept { return !half_.empty(); }
 
  private:
   const Kernels* kernels_ = nullptr;
   std::int64_t in_ = 0;
   std::int64_t out_ = 0;
-  FloatBuffer packed_;
+  FloatBuffer packed_;  ///< one of the two is empty
+  std::vector<std::uint16_t> half_;
   FloatBuffer bias_;  ///< padded to whole panels; zeros without a bias
 };
 
@@ -81,5 +88,8 @@ class PackedLinear {
 /// Packs columns: element (o, i) of the weight is at weight[o * stride_out + i * stride_in].
 void pack(const Kernels& kernels, const float* weight, std::int64_t out, std::int64_t in, std::int64_t stride_out,
           std::int64_t stride_in, float* packed);
+
+/// The half equal to `value`, or nothing when there is none (too fine, too large, infinite or NaN).
+[[nodiscard]] std::optional<std::uint16_t> exact_half(float value) noexcept;
 
 }  // namespace tts

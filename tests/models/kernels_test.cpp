@@ -3,6 +3,7 @@
 #include <cmath>
 #include <random>
 
+#include "src/core/safetensors.h"
 #include "tests/doctest.h"
 
 namespace tts {
@@ -50,6 +51,45 @@ TEST_SUITE("models/kernels") {
           }
         }
       }
+    }
+  }
+
+  TEST_CASE("a weight of exact halves is kept as halves and gives the same numbers") {
+    for (const Kernels* set : supported_kernels()) {
+      CAPTURE(set->name);
+      for (const std::int64_t m : {1, 5, 8}) {
+        const std::int64_t out = 70;
+        const std::int64_t in = 33;
+        std::vector<float> w(at(out * in));
+        for (std::size_t i = 0; i < w.size(); ++i) w[i] = half_to_float(static_cast<std::uint16_t>(i * 11 % 0x7C00));
+        const std::vector<float> x = noise(at(m * in), 3);
+        const PackedLinear halves(*set, w.data(), out, in, {});
+        CHECK(halves.is_half() == (set->linear_half != nullptr));
+        std::vector<float> packed(packed_size(*set, out, in));
+        pack(*set, w.data(), out, in, in, 1, packed.data());
+        std::vector<float> got(at(m * out));
+        std::vector<float> want(at(m * out));
+        halves.apply(x.data(), in, m, got.data(), out);
+        set->linear(x.data(), in, m, packed.data(), nullptr, in, out, want.data(), out, false);
+        CHECK((got == want));
+        w[5] = 0.1F;  // one value that no half equals
+        CHECK_FALSE(PackedLinear(*set, w.data(), out, in, {}).is_half());
+      }
+    }
+  }
+
+  TEST_CASE("exact_half finds every half and nothing else") {
+    int wrong = 0;
+    for (std::uint32_t bits = 0; bits < 0x10000U; ++bits) {
+      if ((bits & 0x7C00U) == 0x7C00U) continue;  // infinities and NaNs
+      const auto half = static_cast<std::uint16_t>(bits);
+      const auto found = exact_half(half_to_float(half));
+      wrong += found && *found == half ? 0 : 1;
+    }
+    CHECK(wrong == 0);
+    for (const float value : {0.1F, 65536.0F, 1e-8F, 65519.0F, 1.00048828125F, 8.9e-8F, INFINITY, NAN}) {
+      CAPTURE(value);
+      CHECK_FALSE(exact_half(value));
     }
   }
 

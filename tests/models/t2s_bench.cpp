@@ -12,7 +12,8 @@
 #include "models/semantic_decoder.h"
 #include "tests/models/t2s_reference.h"
 
-// t2s_bench [LAYERS HIDDEN HEADS]: times of the text-to-semantic model with random weights, one thread.
+// t2s_bench [LAYERS HIDDEN HEADS]: times of the text-to-semantic model with random weights, one thread: first with
+// weights that need float32, then with weights that are exact halves.
 
 namespace {
 
@@ -43,22 +44,14 @@ void report(const char* what, int repeats, const std::function<void()>& action) 
               wall[p95], cpu.front(), cpu[cpu.size() / 2]);
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
-  at::set_num_threads(1);
-  tts::T2SConfig config;
-  config.layers = argc > 3 ? std::atoi(argv[1]) : 6;
-  config.hidden = argc > 3 ? std::atoi(argv[2]) : 256;
-  config.heads = argc > 3 ? std::atoi(argv[3]) : 4;
-  config.bert_dim = 0;
-  const auto weights = tts::test::random_t2s_weights(config, 1);
+void run(const tts::T2SConfig& config, const std::shared_ptr<tts::TensorMap>& weights, bool half) {
   const std::vector<std::int32_t> phonemes(60, 7);
   const std::vector<std::int32_t> prompt(40, 3);
   for (const tts::Kernels* set : tts::supported_kernels()) {
     const tts::T2S model(config, tts::WeightScope(weights)("model"), *set);
-    std::printf("%lld x %lld, %lld heads, %s\n", static_cast<long long>(config.layers),
-                static_cast<long long>(config.hidden), static_cast<long long>(config.heads), set->name);
+    std::printf("%lld x %lld, %lld heads, %s, %s\n", static_cast<long long>(config.layers),
+                static_cast<long long>(config.hidden), static_cast<long long>(config.heads), set->name,
+                half ? "halves" : "float32");
     tts::T2S::State state = model.make_state(8, 2000);
     report("prefill 60 phonemes", 20, [&] { model.prefill(phonemes, {}, {}, state); });
     report("prefill 60 phonemes + 40 tokens", 20, [&] { model.prefill(phonemes, {}, prompt, state); });
@@ -81,6 +74,21 @@ int main(int argc, char** argv) {
       logits.assign(state.logits().begin(), state.logits().end());
       (void)sampler.draw(logits, prompt, params, noise, step++);
     });
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  at::set_num_threads(1);
+  tts::T2SConfig config;
+  config.layers = argc > 3 ? std::atoi(argv[1]) : 6;
+  config.hidden = argc > 3 ? std::atoi(argv[2]) : 256;
+  config.heads = argc > 3 ? std::atoi(argv[3]) : 4;
+  config.bert_dim = 0;
+  for (const bool half : {false, true}) {
+    const auto weights = tts::test::random_t2s_weights(config, 1, half ? at::kHalf : at::kFloat);
+    run(config, weights, half);
   }
   return 0;
 }

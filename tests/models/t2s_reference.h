@@ -18,12 +18,13 @@
 
 namespace tts::test {
 
-/// Random weights of a T2S under "model.", as a checkpoint has them.
-inline std::shared_ptr<TensorMap> random_t2s_weights(const T2SConfig& c, std::uint64_t seed) {
+/// Random weights of a T2S under "model.", as a checkpoint of that precision has them.
+inline std::shared_ptr<TensorMap> random_t2s_weights(const T2SConfig& c, std::uint64_t seed,
+                                                     at::ScalarType rounded_to = at::kFloat) {
   auto generator = at::make_generator<at::CPUGeneratorImpl>(seed);
   auto map = std::make_shared<TensorMap>();
   const auto put = [&](const std::string& key, at::IntArrayRef shape, double scale, double offset = 0.0) {
-    map->put("model." + key, at::randn(shape, generator, at::kFloat) * scale + offset);
+    map->put("model." + key, (at::randn(shape, generator, at::kFloat) * scale + offset).to(rounded_to));
   };
   const std::int64_t d = c.hidden;
   const double s = 1.0 / std::sqrt(static_cast<double>(d));

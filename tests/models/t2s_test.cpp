@@ -61,7 +61,7 @@ TEST_SUITE("models/t2s") {
           config.hidden = hidden;
           config.heads = heads;
           CAPTURE(hidden);
-          const auto weights = random_t2s_weights(config, 11);
+          const auto weights = random_t2s_weights(config, 11, hidden == 64 ? at::kHalf : at::kFloat);
           const T2S model(config, WeightScope(weights)("model"), *set);
           const auto phonemes = random_ids(19, 30, 1);
           const auto tokens = random_ids(13, 40, 2);
