@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Trains the starter voice from nothing: text, teacher speech, features, the four networks, and the exported voice folder.
+set -euo pipefail
+
+usage() {
+  cat <<TXT
+usage: scripts/train/run.sh --cmudict FILE --style FILE.pt [--prose FILE]... [--work DIR] [--hours H] [--python PY]
+
+  --cmudict FILE   CMUdict (cmudict.dict of the public repository cmusphinx/cmudict)
+  --style FILE     style vectors of one Kokoro-82M voice, e.g. af_heart.pt
+  --prose FILE     more text, lines of name|text (e.g. the LJ Speech transcripts); may be repeated
+  --work DIR       where data and checkpoints go            (default: build/train)
+  --hours H        time for the networks, without the data  (default: 4)
+  --python PY      interpreter with requirements.txt        (default: python3)
+
+Every stage resumes or is skipped when its result is there; delete a file to make it again.
+TXT
+}
+
+work=build/train hours=4 python=python3 cmudict= style= prose=()
+while [ $# -gt 0 ]; do
+  case "$1" in
+    --cmudict) cmudict=$2; shift 2 ;;
+    --style) style=$2; shift 2 ;;
+    --prose) prose+=("$2"); shift 2 ;;
+    --work) work=$2; shift 2 ;;
+    --hours) hours=$2; shift 2 ;;
+    --python) python=$2; shift 2 ;;
+    -h | --help) usage; exit 0 ;;
+    *) echo "run.sh: unknown argument $1 (try --help)" >&2; exit 2 ;;
+  esac
+done
+[ -n "$cmudict" ] && [ -n "$style" ] || { usage >&2; exit 2; }
+
+here=$(cd "$(dirname "$0")" && pwd)
+mkdir -p "$work"
+minutes() { "$python" -c "print(max(1, $hours * 60 * $1))"; }
+step() { printf '\n== %s\n' "$*"; }
+
+step "text"
+[ -s "$work/list.tsv" ] || "$python" "$here/corpus.py" --cmudict "$cmudict" ${prose[0]+--prose "${prose[@]}"} --out "$work/list.tsv"
+step "teacher speech"
+"$python" "$here/teacher.py" --cmudict "$cmudict" --style "$style" --list "$work/list.tsv" --out "$work/speech"
+step "features"
+"$python" "$here/prep.py" --data "$work/speech" --out "$work/features"
+step "tokenizer"
+[ -s "$work/tokenizer.pt" ] || "$python" "$here/tokenizer.py" --features "$work/features" --out "$work/tokenizer.pt" --minutes "$(minutes 0.1)"
+step "vocoder"
+[ -s "$work/vocoder.pt" ] || "$python" "$here/vocoder.py" --features "$work/features" --out "$work/vocoder.pt" --minutes "$(minutes 0.15)"
+step "flow matching"
+[ -s "$work/flow.pt" ] || "$python" "$here/flow.py" --features "$work/features" --tokens "$work/tokenizer.pt" --out "$work/flow.pt" --minutes "$(minutes 0.4)"
+step "T2S"
+[ -s "$work/t2s.pt" ] || "$python" "$here/t2s.py" --features "$work/features" --tokens "$work/tokenizer.pt" --out "$work/t2s.pt" --minutes "$(minutes 0.35)"
+step "export"
+"$python" "$here/export.py" --t2s "$work/t2s.pt" --flow "$work/flow.pt" --vocoder "$work/vocoder.pt" --features "$work/features" --out "$work/voice"
+echo "the voice is in $work/voice; score it with scripts/eval/run.py before shipping it"
