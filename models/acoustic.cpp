@@ -1,0 +1,245 @@
+#include "models/acoustic.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <utility>
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+#include <c10/core/InferenceMode.h>
+
+#include "models/cfm.h"
+
+namespace tts {
+namespace {
+
+constexpr double kMelPerFrame = 1.875;  // 93.75 Hz over 50 Hz
+
+/// Adds the lifetime of this object to a counter.
+class Stopwatch {
+ public:
+  explicit Stopwatch(std::chrono::nanoseconds& total) : total_(total) {}
+  Stopwatch(const Stopwatch&) = delete;
+  Stopwatch& operator=(const Stopwatch&) = delete;
+  ~Stopwatch() { total_ += std::chrono::steady_clock::now() - start_; }
+
+ private:
+  std::chrono::nanoseconds& total_;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+SemanticEncoderConfig encoder_config(const AcousticConfig& c) {
+  return {.features = c.code_dim,
+          .hidden = c.hidden,
+          .heads = c.heads,
+          .filter = c.filter,
+          .kernel = 3,
+          .semantic_layers = c.layers_ssl,
+          .text_layers = c.layers_text,
+          .out_layers = c.layers_post,
+          .phonemes = c.phonemes,
+          .cross_hidden = c.mrte_dim,
+          .cross_heads = c.mrte_heads,
+          .window = c.attention_window,
+          .project = false};
+}
+
+CausalFlowConfig flow_config(const AcousticConfig& c) {
+  CausalFlowConfig flow = c.estimator;
+  flow.features = c.feature_dim;
+  return flow;
+}
+
+std::int64_t mel_frames(std::int64_t frames_50hz) {
+  return frames_50hz * 15 / 8;
+}
+
+at::Tensor to_tensor(std::span<const std::int32_t> ids) {
+  at::Tensor out = at::empty({static_cast<std::int64_t>(ids.size())}, at::kLong);
+  std::copy(ids.begin(), ids.end(), out.data_ptr<std::int64_t>());
+  return out;
+}
+
+}  // namespace
+
+AcousticModel::AcousticModel(const WeightScope& acoustic, const AcousticConfig& config, const WeightScope& vocoder,
+                             const SourceFilterConfig& vocoder_config)
+    : config_(config),
+      quantizer_(acoustic("quantizer"), {config.codes, config.code_dim, 2}),
+      reference_(
+          acoustic("ref_enc"),
+          {.bins = config.ref_bins, .hidden = config.style_dim, .kernel = 5, .heads = 2, .out = config.mrte_dim}),
+      encoder_(acoustic("enc_p"), encoder_config(config)),
+      features_(acoustic, {.in = config.hidden,
+                           .channels = config.feature_dim,
+                           .condition = config.mrte_dim,
+                           .layers = config.wns_layers,
+                           .kernel = 5,
+                           .rate = kMelPerFrame,
+                           .frames_per_code = 2 * kMelPerFrame}),
+      flow_(acoustic("cfm.estimator"), flow_config(config)),
+      vocoder_(vocoder, vocoder_config) {
+  const c10::InferenceMode inference;
+  schedule_ = flow_.make_schedule(config.steps);
+}
+
+AcousticModel::Speaker AcousticModel::make_speaker(const at::Tensor& ge) const {
+  const c10::InferenceMode inference;
+  return {ge, features_.prepare(ge)};
+}
+
+AcousticModel::Speaker AcousticModel::make_speaker_from_mel(const at::Tensor& mel) const {
+  const c10::InferenceMode inference;
+  return make_speaker(reference_.encode(normalize_mel(mel)));
+}
+
+AcousticStream AcousticModel::begin(std::span<const std::int32_t> phonemes, const Speaker& speaker,
+                                    const AcousticOptions& options) const {
+  const c10::InferenceMode inference;
+  if (!(options.speed >= 0.5 && options.speed <= 2.0)) {
+    throw ModelError("speed: got " + std::to_string(options.speed) + ", wanted 0.5..2");
+  }
+  AcousticStream stream(*this);
+  {
+    const Stopwatch watch(stream.times_.encoder);
+    stream.ge_ = speaker.ge;
+    stream.prepared_ = speaker.prepared;
+    stream.text_ = encoder_.encode_text(to_tensor(phonemes));
+  }
+  const Stopwatch watch(stream.times_.flow);
+  stream.speed_ = options.speed;
+  stream.flow_ = flow_.initial_state(
+      options.steps == 0 || options.steps == config_.steps ? schedule_ : flow_.make_schedule(options.steps),
+      options.seed);
+  stream.vocoder_ = vocoder_.initial_state(options.seed);
+  return stream;
+}
+
+std::optional<std::int64_t> AcousticModel::first_audio_tokens() const {
+  const auto field = encoder_.receptive_field();
+  if (!field) {
+    return std::nullopt;
+  }
+  for (std::int64_t tokens = 1;; ++tokens) {
+    const std::int64_t spectra = mel_frames(std::max<std::int64_t>(0, 2 * tokens - field->right)) -
+                                 features_.context() - SourceFilterVocoder::kLookaheadFrames;
+    if (spectra * SourceFilterVocoder::kHopSamples > SourceFilterVocoder::kLookaheadSamples) {
+      return tokens;
+    }
+  }
+}
+
+void AcousticStream::encode(bool last) {
+  const std::int64_t total = code_frames_.size();
+  const auto field = model_->encoder_.receptive_field();
+  const std::int64_t ready = last ? total : field ? std::max(encoded_, total - field->right) : encoded_;
+  if (ready == encoded_) {
+    return;
+  }
+  // Recompute with as much context as an output can depend on; the window's edges are then never seen.
+  const std::int64_t begin = field ? std::max<std::int64_t>(0, encoded_ - field->left) : 0;
+  const at::Tensor y = model_->encoder_.encode(code_frames_.slice(begin, total), text_, ge_);
+  encoder_frames_.append(y.narrow(0, encoded_ - begin, ready - encoded_));
+  encoded_ = ready;
+  code_frames_.drop_before(field ? encoded_ - field->left : 0);
+}
+
+/// Linear interpolation at speed != 1. Upstream maps centres by the ratio of the two lengths, which needs the final
+/// length; here the ratio is the speed itself, so that an output frame depends on its two neighbours only.
+void AcousticStream::resample(bool last) {
+  const std::int64_t total = encoder_frames_.size();
+  const std::int64_t done = bridged_.size();
+  if (speed_ == 1.0) {
+    if (total > done) {
+      bridged_.append(model_->features_.bridge(encoder_frames_.slice(done, total)));
+      encoder_frames_.drop_before(total);
+    }
+    return;
+  }
+  if (total == 0) {
+    return;
+  }
+  const auto source = [&](std::int64_t i) { return std::max(0.0, (static_cast<double>(i) + 0.5) * speed_ - 0.5); };
+  std::int64_t until = done;
+  if (last) {
+    until = std::max<std::int64_t>(1, static_cast<std::int64_t>(static_cast<double>(total) / speed_));
+  } else {
+    while (static_cast<std::int64_t>(source(until)) + 1 < total &&
+           static_cast<double>(until + 1) * speed_ <= static_cast<double>(total)) {
+      ++until;
+    }
+  }
+  if (until <= done) {
+    return;
+  }
+  const std::int64_t base = std::min(static_cast<std::int64_t>(source(done)), total - 1);
+  const at::Tensor rows = encoder_frames_.slice(base, total);
+  at::Tensor left = at::empty({until - done}, at::kLong);
+  at::Tensor right = at::empty({until - done}, at::kLong);
+  at::Tensor weight = at::empty({until - done, 1}, at::kFloat);
+  for (std::int64_t i = done; i < until; ++i) {
+    const double position = std::min(source(i), static_cast<double>(total - 1));
+    const auto floor = static_cast<std::int64_t>(position);
+    left.data_ptr<std::int64_t>()[i - done] = floor - base;
+    right.data_ptr<std::int64_t>()[i - done] = std::min(floor + 1, total - 1) - base;
+    weight.data_ptr<float>()[i - done] = static_cast<float>(position - static_cast<double>(floor));
+  }
+  const at::Tensor a = rows.index_select(0, left);
+  const at::Tensor b = rows.index_select(0, right);
+  bridged_.append(model_->features_.bridge(a + (b - a) * weight));
+  encoder_frames_.drop_before(std::min(static_cast<std::int64_t>(source(until)), total - 1));
+}
+
+/// mu of the mel frames that have wns1's context now.
+at::Tensor AcousticStream::condition(bool last) {
+  const std::int64_t done = resized_.size();
+  const std::int64_t total = mel_frames(bridged_.size());
+  if (total > done) {
+    const std::int64_t base = nearest_source(done, kMelPerFrame);
+    at::Tensor index = at::empty({total - done}, at::kLong);
+    for (std::int64_t i = done; i < total; ++i) {
+      index.data_ptr<std::int64_t>()[i - done] = nearest_source(i, kMelPerFrame) - base;
+    }
+    resized_.append(bridged_.slice(base, bridged_.size()).index_select(0, index));
+    bridged_.drop_before(nearest_source(total, kMelPerFrame));
+  }
+  const std::int64_t context = model_->features_.context();
+  const std::int64_t ready = last ? total : std::max(conditioned_, total - context);
+  const std::int64_t n = ready - conditioned_;
+  if (n == 0) {
+    return at::zeros({0, model_->config_.feature_dim}, at::kFloat);
+  }
+  const std::int64_t begin = std::max<std::int64_t>(0, conditioned_ - context);
+  const at::Tensor window = resized_.slice(begin, total);
+  const at::Tensor mu =
+      model_->features_.refine(window, prepared_, window.size(0)).narrow(0, conditioned_ - begin, n).contiguous();
+  conditioned_ = ready;
+  resized_.drop_before(conditioned_ - context);
+  return mu;
+}
+
+std::vector<float> AcousticStream::push(std::span<const std::int32_t> tokens, bool last) {
+  const c10::InferenceMode inference;
+  if (done_) {
+    throw ModelError("acoustic stream: got tokens after the last, wanted none");
+  }
+  at::Tensor mu;
+  {
+    const Stopwatch watch(times_.encoder);
+    code_frames_.append(model_->quantizer_.decode(to_tensor(tokens)));
+    done_ = last;
+    encode(last);
+    resample(last);
+    mu = condition(last);
+  }
+  at::Tensor mel;
+  {
+    const Stopwatch watch(times_.flow);
+    mel = denormalize_mel(model_->flow_.step(mu, flow_));
+  }
+  const Stopwatch watch(times_.vocoder);
+  return last ? model_->vocoder_.finish(mel, vocoder_) : model_->vocoder_.step(mel, vocoder_);
+}
+
+}  // namespace tts

@@ -1,0 +1,140 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "models/causal_flow.h"
+#include "models/convnext.h"
+#include "models/feature_encoder.h"
+#include "models/quantizer.h"
+#include "models/reference_encoder.h"
+#include "models/semantic_encoder.h"
+#include "models/source_filter_vocoder.h"
+#include "models/weights.h"
+
+namespace tts {
+
+/// Sizes of a voice's acoustic networks; the names of the manifest's "acoustic" object stand beside them.
+struct AcousticConfig {
+  std::int64_t codes = 512;
+  std::int64_t code_dim = 64;
+  std::int64_t phonemes = 732;
+  std::int64_t hidden = 192;
+  std::int64_t filter = 512;
+  std::int64_t heads = 2;
+  std::int64_t layers_ssl = 1;
+  std::int64_t layers_text = 3;
+  std::int64_t layers_post = 2;
+  std::optional<AttentionWindow> attention_window =
+      AttentionWindow{16, 1};   ///< none: nothing is emitted before the end
+  std::int64_t mrte_dim = 256;  ///< also the width of ge
+  std::int64_t mrte_heads = 4;
+  std::int64_t ref_bins = 100;
+  std::int64_t style_dim = 128;
+  std::int64_t feature_dim = 256;
+  std::int64_t wns_layers = 2;
+  int steps = 4;               ///< flow steps unless an utterance asks for another number
+  CausalFlowConfig estimator;  ///< features is feature_dim
+};
+
+/// Where the time of a stream went.
+struct AcousticTimes {
+  std::chrono::nanoseconds encoder{0}, flow{0}, vocoder{0};
+};
+
+class AcousticModel;
+
+/// One utterance's way from semantic tokens to samples. Movable; the model must outlive it. One thread at a time.
+class AcousticStream {
+ public:
+  /// Takes the next tokens, each in [0, codes), and returns all samples that are certain now and were not returned
+  /// before. With `last`, also the rest; nothing may follow. How the tokens are cut into calls has no influence on the
+  /// samples (up to float32 rounding). Throws ModelError on a bad token or a push after the last.
+  [[nodiscard]] std::vector<float> push(std::span<const std::int32_t> tokens, bool last);
+
+  [[nodiscard]] const AcousticTimes& times() const { return times_; }
+
+ private:
+  friend class AcousticModel;
+  explicit AcousticStream(const AcousticModel& model) : model_(&model) {}
+  void encode(bool last);
+  void resample(bool last);
+  [[nodiscard]] at::Tensor condition(bool last);
+
+  const AcousticModel* model_;
+  at::Tensor ge_, prepared_;
+  SemanticEncoder::Text text_;
+  double speed_ = 1.0;
+  CausalFlow::State flow_;
+  SourceFilterVocoder::State vocoder_;
+  FrameBuffer code_frames_;       ///< quantiser output, 50 Hz
+  std::int64_t encoded_ = 0;      ///< code frames encoded
+  FrameBuffer encoder_frames_;    ///< enc_p output, 50 Hz, at speed 1
+  FrameBuffer bridged_;           ///< bridge output, 50 Hz, after the change of speed
+  FrameBuffer resized_;           ///< the same at the mel's rate
+  std::int64_t conditioned_ = 0;  ///< mel frames given to the flow
+  bool done_ = false;
+  AcousticTimes times_;
+};
+
+/// What an utterance may choose.
+struct AcousticOptions {
+  std::uint64_t seed = 0;
+  double speed = 1.0;  ///< 0.5 .. 2: frames are stretched by 1 / speed, total int(frames / speed)
+  int steps = 0;       ///< flow steps; 0: the voice's own
+};
+
+/// The acoustic half of a voice: semantic tokens, phonemes and a speaker embedding to 24 kHz samples, streaming.
+/// Stages: quantiser and enc_p (banded attention, bounded recompute), bridge and wns1, causal flow matching,
+/// source-filter vocoder. Const after construction; serves any number of streams.
+///
+/// Lookahead at 50 Hz: receptive_field().right of enc_p; then at 93.75 Hz: wns1's context, the vocoder's 6 frames and
+/// 384 samples. A token is 960 samples at speed 1.
+class AcousticModel {
+ public:
+  static constexpr std::int64_t kRateHz = SourceFilterVocoder::kRateHz;
+  static constexpr std::int64_t kTokenSamples = 960;
+
+  /// `acoustic` holds quantizer, ref_enc, enc_p, bridge, wns1 and cfm.estimator; `vocoder` the vocoder's keys.
+  /// Throws ModelError naming the missing or misshapen tensor.
+  AcousticModel(const WeightScope& acoustic, const AcousticConfig& config, const WeightScope& vocoder,
+                const SourceFilterConfig& vocoder_config);
+
+  /// A speaker, made once per voice.
+  struct Speaker {
+    at::Tensor ge;        ///< [mrte_dim]
+    at::Tensor prepared;  ///< wns1's conditioning
+  };
+  [[nodiscard]] Speaker make_speaker(const at::Tensor& ge) const;
+  /// From reference audio: log mel [frames, ref_bins], natural logarithm, not normalised.
+  [[nodiscard]] Speaker make_speaker_from_mel(const at::Tensor& mel) const;
+
+  /// phonemes: all of the segment, at least one. Throws ModelError on an id outside the inventory or options outside
+  /// their range.
+  [[nodiscard]] AcousticStream begin(std::span<const std::int32_t> phonemes, const Speaker& speaker,
+                                     const AcousticOptions& options) const;
+
+  /// Tokens after which push() first returns samples at speed 1; nothing for a model without an attention window.
+  [[nodiscard]] std::optional<std::int64_t> first_audio_tokens() const;
+
+  [[nodiscard]] const AcousticConfig& config() const { return config_; }
+
+ private:
+  friend class AcousticStream;
+  AcousticConfig config_;
+  Quantizer quantizer_;
+  ReferenceEncoder reference_;
+  SemanticEncoder encoder_;
+  FeatureEncoder features_;
+  CausalFlow flow_;
+  SourceFilterVocoder vocoder_;
+  std::shared_ptr<const CausalFlow::Schedule> schedule_;  ///< of config_.steps
+};
+
+}  // namespace tts

@@ -1,0 +1,93 @@
+#include "models/causal_flow.h"
+
+#include <cmath>
+#include <string>
+#include <utility>
+
+#include <ATen/ops/addmm.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/layer_norm.h>
+#include <ATen/ops/silu.h>
+
+#include "models/time_embedding.h"
+
+namespace tts {
+namespace {
+
+constexpr std::int64_t kTimeDim = 256;
+constexpr double kEps = 1e-6;
+
+}  // namespace
+
+CausalFlow::CausalFlow(const WeightScope& weights, const CausalFlowConfig& config)
+    : config_(config),
+      time_in_(weights("time_embed.time_mlp.0"), kTimeDim, config.dim),
+      time_out_(weights("time_embed.time_mlp.2"), config.dim, config.dim),
+      out_modulation_(weights("norm_out.linear"), config.dim, 2 * config.dim),
+      out_(weights("proj_out"), config.dim, config.mel) {
+  const WeightScope input = weights("input_embed.proj");
+  const at::Tensor joint = input.get("weight", {config.dim, config.mel + config.features}).t();
+  input_x_ = joint.narrow(0, 0, config.mel).contiguous();
+  input_mu_ = joint.narrow(0, config.mel, config.features).contiguous();
+  input_bias_ = input.get("bias", {config.dim});
+  for (std::int64_t i = 0; i < config.layers; ++i) {
+    const WeightScope block = weights("blocks", i);
+    blocks_.emplace_back(block, config.dim, config.inner, config.kernel);
+    modulations_.emplace_back(block("ada"), config.dim, 3 * config.dim);
+  }
+}
+
+std::shared_ptr<const CausalFlow::Schedule> CausalFlow::make_schedule(int steps) const {
+  if (steps < 1 || steps > 1000) {
+    throw ModelError("flow steps: got " + std::to_string(steps) + ", wanted 1..1000");
+  }
+  auto schedule = std::make_shared<Schedule>();
+  for (int s = 0; s < steps; ++s) {
+    const at::Tensor t = at::silu(time_out_(at::silu(time_in_(time_features(s * (1.0 / steps))))));
+    Step step;
+    for (const Linear& modulation : modulations_) {
+      const auto parts = modulation(t).squeeze(0).chunk(3);  // shift, scale, gate
+      step.blocks.push_back({(parts[1] + 1).contiguous(), parts[0].contiguous(), parts[2].contiguous()});
+    }
+    const auto parts = out_modulation_(t).squeeze(0).chunk(2);  // scale, shift
+    step.out_gain = (parts[0] + 1).contiguous();
+    step.out_bias = parts[1].contiguous();
+    schedule->push_back(std::move(step));
+  }
+  return schedule;
+}
+
+CausalFlow::State CausalFlow::initial_state(std::shared_ptr<const Schedule> schedule, std::uint64_t seed) const {
+  State state{.schedule = std::move(schedule), .past = {}, .noise = GaussianNoise(seed, kNoiseStream), .frames = 0};
+  for (std::size_t s = 0; s < state.schedule->size(); ++s) {
+    for (const CausalConvNext& block : blocks_) {
+      state.past.push_back(block.initial_past());
+    }
+  }
+  return state;
+}
+
+at::Tensor CausalFlow::step(const at::Tensor& mu, State& state) const {
+  check_shape(mu, {-1, config_.features}, "flow conditioning");
+  const std::int64_t frames = mu.size(0);
+  at::Tensor x = at::empty({frames, config_.mel}, mu.options());
+  if (frames == 0) {
+    return x;
+  }
+  state.noise.fill(state.frames * config_.mel, {x.data_ptr<float>(), static_cast<std::size_t>(x.numel())});
+  state.frames += frames;
+  const at::Tensor conditioned = at::addmm(input_bias_, mu, input_mu_);  // the same in every step
+  const double d = 1.0 / static_cast<double>(state.schedule->size());
+  std::size_t slot = 0;
+  for (const Step& step : *state.schedule) {
+    at::Tensor h = at::addmm(conditioned, x, input_x_);
+    for (std::size_t i = 0; i < blocks_.size(); ++i) {
+      const Block& norms = step.blocks[i];
+      blocks_[i].step(h, state.past[slot++], norms.gain, norms.bias, kEps, norms.gate);
+    }
+    x.add_(out_(at::layer_norm(h, {config_.dim}, step.out_gain, step.out_bias, kEps)), d);
+  }
+  return x;
+}
+
+}  // namespace tts

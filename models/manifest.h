@@ -1,0 +1,81 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "models/acoustic.h"
+#include "models/sampling.h"
+#include "models/source_filter_vocoder.h"
+#include "models/t2s.h"
+#include "src/core/result.h"
+
+namespace tts {
+
+/// What a voice folder's manifest.json says. Every key of this table is required unless it says optional; any other
+/// key is an error. Files are names inside the folder.
+///
+///     format                      1
+///     id, name, license           strings; id is [a-z0-9_-]+
+///     languages                   ["en", ..], at least one
+///     sample_rate_hz              24000
+///     text.word_separator         phoneme symbol between words; "" for none
+///     t2s.file                    safetensors, keys with the prefix "model."
+///     t2s.layers, hidden, heads   integers
+///     t2s.phoneme_vocab, vocab    integers; vocab counts EOS, its last entry
+///     t2s.bert_dim                integer, 0 for none
+///     t2s.max_tokens              integer, optional (1500)
+///     t2s.sampling.top_k          integer >= 1
+///     t2s.sampling.top_p          (0, 1]
+///     t2s.sampling.temperature    > 0
+///     t2s.sampling.repetition_penalty  >= 1
+///     t2s.sampling.min_tokens     integer >= 0
+///     acoustic.file               safetensors: quantizer, ref_enc, enc_p, bridge, wns1, cfm.estimator
+///     acoustic.codes, code_dim, phonemes, hidden, filter, heads, layers_ssl, layers_text, layers_post, mrte_dim,
+///     acoustic.mrte_heads, ref_bins, style_dim, feature_dim, wns_layers      integers
+///     acoustic.attention_window   [left, right] in 50 Hz frames, or null for global attention
+///     acoustic.steps              flow steps, 1..64
+///     acoustic.estimator.type     "causal_convnext"
+///     acoustic.estimator.dim, ff, layers, kernel                             integers
+///     vocoder.file                safetensors
+///     vocoder.type                "source_filter_istft"
+///     vocoder.dim, ff, layers, f0_dim, f0_ff, f0_layers                      integers
+///     reference.file              safetensors with "ge" [mrte_dim] (the output of ref_enc), or "mel" [frames,
+///     ref_bins]
+///                                 (natural-log mel of the reference audio, not normalised), from which ge is made
+struct VoiceManifest {
+  std::filesystem::path folder;
+  std::string id;
+  std::string name;
+  std::vector<std::string> languages;
+  std::int64_t sample_rate_hz = 24000;
+  std::string license;
+  std::string word_separator;
+  struct SemanticPart {
+    std::filesystem::path file;  ///< full path, as all files here
+    T2SConfig config;
+    SamplingParams sampling;
+  } t2s;
+  struct AcousticPart {
+    std::filesystem::path file;
+    AcousticConfig config;
+  } acoustic;
+  struct VocoderPart {
+    std::filesystem::path file;
+    SourceFilterConfig config;
+  } vocoder;
+  std::filesystem::path reference;
+};
+
+/// Reads folder/manifest.json. Errc::bad_file with "<file>: <path.of.key>: got .., wanted ..".
+[[nodiscard]] Result<VoiceManifest> load_manifest(const std::filesystem::path& folder);
+/// The same from text; `folder` is what file names are relative to.
+[[nodiscard]] Result<VoiceManifest> parse_manifest(const std::string& json, const std::filesystem::path& folder);
+
+/// Loads the acoustic networks of a voice. Throws ModelError naming the file or tensor.
+[[nodiscard]] AcousticModel load_acoustic_model(const VoiceManifest& manifest);
+/// Reads the voice's reference file. Throws ModelError naming the file.
+[[nodiscard]] AcousticModel::Speaker load_speaker(const VoiceManifest& manifest, const AcousticModel& model);
+
+}  // namespace tts
