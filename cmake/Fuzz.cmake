@@ -3,12 +3,12 @@
 # Defines NAME_fuzz from sources that hold LLVMFuzzerTestOneInput, and the ctest "fuzz_NAME", which runs every file of
 # tests/fuzz/corpus/NAME through it once. Under SONORANT_FUZZ the program is a libFuzzer binary:
 #   build/fuzz/tests/NAME_fuzz -max_total_time=60 /tmp/new-inputs tests/fuzz/corpus/NAME
-# Without SONORANT_TESTS it does nothing.
+# Without SONORANT_TESTS, and under the thread sanitizer (the targets are single-threaded), it does nothing.
 function(tts_add_fuzzer name)
   cmake_parse_arguments(PARSE_ARGV 1 ARG "" "" "SOURCES;LIBS")
   string(REGEX REPLACE "_fuzz$" "" name "${name}")
   set(target "${name}_fuzz")
-  if(NOT SONORANT_TESTS OR TARGET ${target})
+  if(NOT SONORANT_TESTS OR SONORANT_SANITIZE STREQUAL "thread" OR TARGET ${target})
     return()
   endif()
   add_executable(${target} ${ARG_SOURCES})

@@ -1,6 +1,7 @@
 #include "src/core/utf8.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <random>
 #include <string>
 
@@ -72,5 +73,20 @@ TEST_SUITE("core/utf8") {
       const std::size_t prefix = utf8::valid_prefix(bytes);
       CHECK(valid.compare(0, prefix, bytes, 0, prefix) == 0);
     }
+  }
+
+  TEST_CASE("every code point that is appended reads as one, at its shortest") {
+    for (char32_t c = 0; c <= 0x10FFFF; c += (c < 0x3000 ? 1 : 37)) {
+      if (c >= 0xD800 && c <= 0xDFFF) continue;
+      std::string text;
+      utf8::append(text, c);
+      if (!utf8::is_valid(text) || utf8::count_code_points(text) != 1) FAIL_CHECK(static_cast<std::uint32_t>(c));
+      if (text.size() != (c < 0x80 ? 1U : c < 0x800 ? 2U : c < 0x10000 ? 3U : 4U)) {
+        FAIL_CHECK(static_cast<std::uint32_t>(c));
+      }
+    }
+    std::string text = "a";
+    utf8::append(text, U'\u4F60');
+    CHECK(text == "a\xE4\xBD\xA0");
   }
 }
