@@ -1,0 +1,63 @@
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "src/engine/synthesizer.h"
+
+namespace tts {
+
+/// A synthesizer without models: each character of a segment is 50 ms of a sine whose pitch is the character's, with
+/// one mark per word. Runs one thread over all utterances in turns, as the engine does, and keeps the interface's
+/// promises: bounded segment queues, back-pressure, cancellation between chunks, nothing after the final call.
+///
+/// Texts with a meaning: "[slow]" makes every chunk of the segment take 20 ms, "[fail]" ends the utterance with
+/// Errc::internal, "[hang]" makes no audio until the utterance ends otherwise.
+class FakeSynthesizer final : public Synthesizer {
+ public:
+  static constexpr int kRateHz = 24'000;
+  static constexpr std::int64_t kSamplesPerChar = kRateHz / 20;
+  static constexpr std::int64_t kChunkSamples = kRateHz / 5;
+
+  explicit FakeSynthesizer(SynthesizerLimits limits = {}, bool marks = true);
+  ~FakeSynthesizer() override;
+
+  [[nodiscard]] std::vector<VoiceInfo> voices() const override;
+  [[nodiscard]] bool ready() const override { return ready_; }
+  [[nodiscard]] SynthesizerStats stats() const override;
+  [[nodiscard]] Result<std::unique_ptr<Utterance>> open(const UtteranceOptions& options,
+                                                        std::shared_ptr<UtteranceSink> sink) override;
+
+  void set_ready(bool ready) { ready_ = ready; }
+  /// Waits until `n` utterances are live; false after `limit`.
+  [[nodiscard]] bool wait_for_live(int n, std::chrono::milliseconds limit) const;
+  /// Samples made for the utterance furthest ahead of its listener right now.
+  [[nodiscard]] std::int64_t worst_ahead() const;
+
+ private:
+  struct State;
+  class Handle;
+
+  void run(const std::stop_token& stop);
+  /// One turn for one utterance, on the fake's thread; false when there was nothing to do.
+  bool advance(State& state);
+
+  const SynthesizerLimits limits_;
+  const bool marks_;
+  std::atomic<bool> ready_{true};
+  mutable std::mutex mutex_;
+  std::condition_variable_any changed_;
+  std::vector<std::shared_ptr<State>> live_;  ///< guarded by mutex_
+  SynthesizerStats stats_;                    ///< guarded by mutex_
+  std::jthread thread_;                       ///< last: stops first
+};
+
+}  // namespace tts
