@@ -13,7 +13,6 @@
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/strand.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -271,12 +270,10 @@ void Server::drain_and_stop(std::chrono::milliseconds grace) {
     }
     self.for_each_session([](Session& session) { session.terminate(); });
     wait_for_sessions(1000ms);
-    asio::post(self.acceptor.get_executor(), [&self] {
-      boost::system::error_code ignored;
-      self.acceptor.close(ignored);
-    });
     self.io.stop();
     self.threads.clear();
+    boost::system::error_code ignored;
+    self.acceptor.close(ignored);  // nobody else runs any more
     log()->info("stopped");
   }
 }

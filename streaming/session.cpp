@@ -32,7 +32,8 @@ constexpr std::size_t kReadBytes = 4096;
 constexpr std::size_t kMaxControl = 64;                 // messages; above, the session reads no further
 constexpr std::uint64_t kMaxDiscardedBytes = 16 << 20;  // of one oversized message, before the socket is closed
 constexpr auto kRetryAfter = 1000ms;
-constexpr auto kSlowGrace = 5000ms;  // for the `slow_client` error and the close frame
+constexpr auto kCloseGrace = 2000ms;  // for the client's side of the closing handshake
+constexpr auto kSlowGrace = 5000ms;   // for the `slow_client` error and the close frame
 
 Logger log() {
   static const Logger logger = get_logger("streaming");
@@ -287,8 +288,10 @@ asio::awaitable<void> Session::write_loop() {
           log()->info("context done session={} ctx={} message={}", id_, context->id(), frame->data);
         }
       }
+      // Not owned during the write: a context that ends meanwhile must let go of its utterance at once.
+      const std::weak_ptr<Context> sender = std::exchange(context, nullptr);
       alive = co_await write(frame->binary, frame->data);
-      if (alive) context->written(*frame, Clock::now());
+      if (const auto still_there = sender.lock()) still_there->written(*frame, Clock::now());
       continue;
     }
     if (shared_.draining && contexts_.empty()) {
@@ -305,9 +308,8 @@ asio::awaitable<void> Session::write_loop() {
   if (alive && !gone_) {
     closing_ = true;
     const auto code = slow_since_ ? websocket::close_code::policy_error : websocket::close_code::going_away;
-    write_began_ = Clock::now();
+    close_began_ = Clock::now();
     co_await ws_.async_close(code, kUse);
-    write_began_.reset();
   }
   close_socket();  // ends the reader, if it still waits
 }
@@ -326,7 +328,7 @@ asio::awaitable<void> Session::watch_writes() {
       control_.clear();
       refuse(std::nullopt, Error{Errc::slow_client,
                                  "nothing was read for " + std::to_string(limit.count()) + " ms; the socket closes"});
-    } else if (slow_since_ && now - *slow_since_ >= grace) {
+    } else if ((slow_since_ && now - *slow_since_ >= grace) || (close_began_ && now - *close_began_ >= kCloseGrace)) {
       close_socket();
     }
   }

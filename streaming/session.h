@@ -84,8 +84,9 @@ class Session : public std::enable_shared_from_this<Session> {
   boost::asio::steady_timer watch_;
   std::optional<Clock::time_point> write_began_;
   std::optional<Clock::time_point> slow_since_;  ///< told off as slow_client
-  bool closing_ = false;                         ///< the writer sends what control_ holds, then the close frame
-  bool gone_ = false;                            ///< the connection is over
+  std::optional<Clock::time_point> close_began_;
+  bool closing_ = false;  ///< the writer sends what control_ holds, then the close frame
+  bool gone_ = false;     ///< the connection is over
 };
 
 }  // namespace tts

@@ -189,7 +189,7 @@ TEST_SUITE("streaming/context") {
     const auto last = f.drain();
     REQUIRE(last.size() == 1);
     CHECK(json_at(last[0], "/type") == "done");
-    CHECK(json_at(last[0], "/audio_ms") == "220");  // with the padding of the flush
+    CHECK(json_at(last[0], "/audio_ms") == "205");  // the padding after it is silence
     CHECK(f.frames == 12);                          // and one more, which carries the last flag
     CHECK(f.context->state() == ContextState::done);
     CHECK(f.synthesizer.calls->gone);

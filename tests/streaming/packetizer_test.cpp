@@ -1,6 +1,7 @@
 #include "streaming/packetizer.h"
 
 #include <cmath>
+#include <cstdlib>
 #include <memory>
 #include <numbers>
 #include <random>
@@ -85,6 +86,11 @@ std::pair<int, double> alignment(const std::vector<float>& made, const std::vect
   return best;
 }
 
+/// The speech layer of Opus has delays of its own, a fraction of a sample at its inner rate: 0.1 ms in all.
+int tolerance(const AudioFormat& format) {
+  return format.codec == Codec::opus ? format.rate_hz / 10'000 : 0;
+}
+
 }  // namespace
 
 TEST_SUITE("streaming/packetizer") {
@@ -112,13 +118,14 @@ TEST_SUITE("streaming/packetizer") {
           CHECK(heard.size() >= made.size());
           CHECK(heard.size() < made.size() + static_cast<std::size_t>(packetizer->frame_samples()) + 1);
           const auto [delay, score] = alignment(made, heard, 400);
-          CHECK(delay == 0);
-          CHECK(score > 0.97);
+          CHECK(std::abs(delay) <= tolerance(format));
+          CHECK(score > (codec == Codec::opus ? 0.97 : 0.999));
           // The end too, which is what a missing flush of the codec would lose.
-          const std::size_t tail = made.size() / 20;
-          const auto [tail_delay, tail_score] = alignment(
-              std::vector<float>(made.end() - static_cast<std::ptrdiff_t>(tail), made.end()),
-              std::vector<float>(heard.begin() + static_cast<std::ptrdiff_t>(made.size() - tail), heard.end()), 0);
+          const auto tail = static_cast<std::ptrdiff_t>(made.size() / 20);
+          const std::vector<float> made_tail(made.end() - tail, made.end());
+          const std::vector<float> heard_tail(heard.begin() + static_cast<std::ptrdiff_t>(made.size()) - tail,
+                                              heard.end());
+          const auto [tail_delay, tail_score] = alignment(made_tail, heard_tail, tolerance(format));
           CHECK(tail_score > 0.9);
           CHECK(packetizer->audio_ms() == doctest::Approx(24'137 / 24.0));
           CHECK(packetizer->sent_ms() == doctest::Approx(24'137 / 24.0));
@@ -213,7 +220,7 @@ TEST_SUITE("streaming/packetizer") {
       CHECK(packetizer->audio_ms() == doctest::Approx(start_ms + 10'000 / 24.0));
       const auto from = static_cast<std::ptrdiff_t>(std::lround(start_ms * 48));
       const auto [delay, score] = alignment(made, std::vector<float>(heard.begin() + from, heard.end()), 200);
-      CHECK(delay == 0);
+      CHECK(std::abs(delay) <= tolerance(format));
       CHECK(score > 0.97);
       CHECK((packets.back().flags & kFrameLast) != 0);
     }
