@@ -185,7 +185,10 @@ Result<void> bench_socket(BenchReport& report, const std::string& host, int port
 std::string to_json(const BenchReport& report) {
   std::string stages;
   for (const auto& [name, value] : report.stages) {
-    stages += (stages.empty() ? "" : ",") + json_string(name) + ":" + to_json(value);
+    if (!stages.empty()) stages += ',';
+    stages += json_string(name);
+    stages += ':';
+    stages += to_json(value);
   }
   std::string out = "{\"version\":" + json_string(SONORANT_VERSION) + ",\"machine\":" + json_string(report.machine) +
                     ",\"voice\":" + json_string(report.voice) + ",\"text\":" + json_string(report.text) +

@@ -1,6 +1,8 @@
 #include "src/app/cli.h"
 
 #include <algorithm>
+#include <charconv>
+#include <system_error>
 
 #include <CLI/CLI.hpp>
 
@@ -63,7 +65,15 @@ std::variant<Invocation, Exit> parse_command_line(std::span<const std::string> a
   say_app->add_option("--voice", say.voice, "id of the voice (starter)");
   say_app->add_option("--lang", say.lang, "language of the text: auto, en, ... (auto)");
   say_app->add_option("--speed", say.speed, "0.5 to 2 (1)")->check(CLI::Range(0.5, 2.0));
-  say_app->add_option("--seed", say.seed, "the same seed gives the same samples (random)");
+  say_app->add_option("--seed", say.seed, "the same seed gives the same samples (random)")
+      ->check(CLI::Validator(
+          [](const std::string& value) {
+            std::uint64_t seed = 0;
+            const char* end = value.data() + value.size();
+            const auto [stop, error] = std::from_chars(value.data(), end, seed);
+            return error == std::errc() && stop == end ? "" : "want a whole number from 0 to 2^64 - 1";
+          },
+          "UINT64"));
   say_app->add_option("--out", out, "FILE.wav, FILE.opus or FILE.ogg; - for WAV on standard output")
       ->required()
       ->type_name("FILE");
@@ -84,6 +94,10 @@ std::variant<Invocation, Exit> parse_command_line(std::span<const std::string> a
   bench_app->add_option("--lang", bench.lang, "language of the text (en)");
   bench_app->add_flag("--socket", bench.socket, "also from a WebSocket client's text to its first audio packet");
 
+  const auto named = [&](CLI::App* command) { return command->get_name() == args.front(); };
+  if (!args.empty() && !args.front().starts_with('-') && app.get_subcommands(named).empty()) {
+    return Exit{1, "sonorant: unknown command \"" + one_line(args.front()) + "\" (see sonorant --help)\n"};
+  }
   std::vector<std::string> reversed(args.rbegin(), args.rend());
   try {
     app.parse(reversed);

@@ -1,0 +1,83 @@
+#include "src/app/cli.h"
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "tests/doctest.h"
+
+TEST_SUITE("app/cli") {
+  using namespace tts;
+  using Args = std::vector<std::string>;
+
+  Invocation parsed(const Args& args) {
+    auto result = parse_command_line(args);
+    if (const auto* exit = std::get_if<Exit>(&result)) FAIL(exit->text);
+    return std::get<Invocation>(result);
+  }
+
+  TEST_CASE("say takes its options in any order") {
+    const Invocation invocation = parsed({"say", "--seed", "18446744073709551615", "Hello there.", "--out", "a.wav",
+                                          "--speed", "1.5", "--lang", "en", "--voice", "v", "--voices", "dir"});
+    const auto& say = std::get<SayCommand>(invocation.command);
+    CHECK(say.text == "Hello there.");
+    CHECK(say.out == "a.wav");
+    CHECK(say.seed == 18446744073709551615ULL);
+    CHECK(say.speed == 1.5F);
+    CHECK(say.lang == "en");
+    CHECK(say.voice == "v");
+    CHECK(invocation.settings == std::vector<std::pair<std::string, std::string>>{{"engine.voices_dir", "dir"}});
+    CHECK(std::get<SayCommand>(parsed({"say", "--out", "-", "-"}).command).text == "-");
+    CHECK(std::get<SayCommand>(parsed({"say", "--out", "a.wav", ""}).command).text.empty());
+  }
+
+  TEST_CASE("flags of serve are settings") {
+    const Invocation invocation = parsed({"serve", "--port", "0", "--host=::1", "--config", "c.toml", "--web", "w",
+                                          "--log-level", "debug", "--threads", "2"});
+    CHECK(std::holds_alternative<ServeCommand>(invocation.command));
+    CHECK(invocation.config_file == "c.toml");
+    CHECK(std::map<std::string, std::string>(invocation.settings.begin(), invocation.settings.end()) ==
+          std::map<std::string, std::string>{{"server.port", "0"},
+                                             {"server.host", "::1"},
+                                             {"server.web_dir", "w"},
+                                             {"log.level", "debug"},
+                                             {"engine.threads", "2"}});
+  }
+
+  TEST_CASE("voices and bench") {
+    CHECK(std::get<VoicesCommand>(parsed({"voices", "--json"}).command).json);
+    const auto bench = std::get<BenchCommand>(parsed({"bench", "--json", "--runs", "50", "--socket"}).command);
+    CHECK(bench.json);
+    CHECK(bench.socket);
+    CHECK(bench.runs == 50);
+    CHECK(bench.text.empty());
+  }
+
+  TEST_CASE("help and version leave with 0") {
+    for (const Args& args : {Args{"--help"}, Args{"say", "--help"}, Args{"--version"}}) {
+      const auto result = parse_command_line(args);
+      REQUIRE(std::holds_alternative<Exit>(result));
+      CHECK(std::get<Exit>(result).code == 0);
+      CHECK_FALSE(std::get<Exit>(result).text.empty());
+    }
+    CHECK(std::get<Exit>(parse_command_line(Args{"--help"})).text.find("examples:") != std::string::npos);
+  }
+
+  TEST_CASE("what cannot be understood is one line and code 1") {
+    for (const Args& args :
+         {Args{}, Args{"sing"}, Args{"say"}, Args{"say", "hello"}, Args{"say", "--out", "a.wav"},
+          Args{"serve", "--prot", "1"}, Args{"say", "--out", "a.wav", "--speed", "3", "x"},
+          Args{"say", "--out", "a.wav", "--speed", "fast", "x"}, Args{"say", "--out", "a.wav", "--seed", "-1", "x"},
+          Args{"say", "--out", "a.wav", "--seed", "18446744073709551616", "x"}, Args{"bench", "--runs", "0"},
+          Args{"serve", "extra"}}) {
+      const auto result = parse_command_line(args);
+      CAPTURE(args.empty() ? "" : args.front());
+      REQUIRE(std::holds_alternative<Exit>(result));
+      const Exit exit = std::get<Exit>(result);
+      CAPTURE(exit.text);
+      CHECK(exit.code == 1);
+      CHECK(exit.text.starts_with("sonorant: "));
+      CHECK(exit.text.find('\n') == exit.text.size() - 1);
+    }
+  }
+}

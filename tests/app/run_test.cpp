@@ -1,0 +1,119 @@
+#include "src/app/run.h"
+
+#include <map>
+#include <memory>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "src/core/log.h"
+#include "tests/app/fake_synthesizer.h"
+#include "tests/app/temporary_folder.h"
+#include "tests/doctest.h"
+
+TEST_SUITE("app/run") {
+  using namespace tts;
+  using namespace tts::testing;
+
+  struct Program {
+    TemporaryFolder folder;
+    std::map<std::string, std::string> variables;
+    std::string input;
+    std::string out, err;
+    std::string engine_error;
+    Config config;
+
+    int run(std::vector<std::string> args) {
+      std::istringstream in(input);
+      std::ostringstream out_stream;
+      std::ostringstream err_stream;
+      Surroundings surroundings{
+          .get_env = [this](const char* name) -> const char* {
+            const auto found = variables.find(name);
+            return found == variables.end() ? nullptr : found->second.c_str();
+          },
+          .data = DataPaths{folder.folder("voices"), folder.folder("text"), folder.folder("web")},
+          .make_synthesizer = [this](const Config& given) -> std::unique_ptr<Synthesizer> {
+            config = given;
+            if (!engine_error.empty()) throw std::runtime_error(engine_error);
+            return std::make_unique<FakeSynthesizer>();
+          },
+          .in = in,
+          .out = out_stream,
+          .err = err_stream,
+      };
+      const int code = tts::run(args, surroundings);
+      out = out_stream.str();
+      err = err_stream.str();
+      (void)set_log_level("info");
+      return code;
+    }
+    std::string path(const std::string& name) const { return (folder.path() / name).string(); }
+    void fails(const std::vector<std::string>& args, const std::string& words) {
+      CAPTURE(words);
+      CHECK(run(args) == 1);
+      CAPTURE(err);
+      CHECK(out.empty());
+      CHECK(err.starts_with("sonorant: "));
+      CHECK(err.find('\n') == err.size() - 1);
+      CHECK(err.find(words) != std::string::npos);
+    }
+  };
+
+  TEST_CASE("say writes the file and reports") {
+    Program program;
+    CHECK(program.run({"say", "--out", program.path("a.wav"), "Hello there, you."}) == 0);
+    CHECK(program.err.empty());
+    CHECK(program.out.find("0.10 s, first audio after") != std::string::npos);
+    CHECK(program.out.find("RTF 0.250") != std::string::npos);
+    CHECK(std::filesystem::file_size(program.path("a.wav")) == 44 + 4800);
+  }
+
+  TEST_CASE("say reads standard input") {
+    Program program;
+    program.input = "One sentence is here. Another sentence is here.\n";
+    CHECK(program.run({"say", "--out", program.path("a.wav"), "-"}) == 0);
+    CHECK(std::filesystem::file_size(program.path("a.wav")) == 44 + 2 * 4800);
+    program.input.clear();
+    CHECK(program.run({"say", "--out", program.path("a.wav"), "-"}) == 0);
+    CHECK(program.out.find("nothing to speak") != std::string::npos);
+  }
+
+  TEST_CASE("voices as text and as JSON") {
+    Program program;
+    CHECK(program.run({"voices"}) == 0);
+    CHECK(program.out == "starter  Starter  (en; 24000 Hz)\n");
+    CHECK(program.run({"voices", "--json"}) == 0);
+    CHECK(program.out.starts_with("{\"voices\":[{\"id\":\"starter\""));
+  }
+
+  TEST_CASE("settings come from file, environment and flags") {
+    Program program;
+    const std::string file = program.folder.write("c.toml", "[engine]\nthreads = 2\nmax_utterances = 3\n").string();
+    program.variables["SONORANT_ENGINE_MAX_UTTERANCES"] = "4";
+    CHECK(program.run({"voices", "--config", file, "--threads", "5"}) == 0);
+    CHECK(program.config.engine.threads == 5);
+    CHECK(program.config.engine.max_utterances == 4);
+    CHECK(program.config.log.level == "warn");
+  }
+
+  TEST_CASE("whatever is wrong at the start is one line and code 1") {
+    Program program;
+    program.fails({}, "subcommand");
+    program.fails({"sing"}, "sing");
+    program.fails({"say", "--voice", "nobody", "--out", program.path("a.wav"), "x"}, "there are: starter");
+    program.fails({"say", "--out", program.path("a.flac"), "x"}, "a.flac");
+    program.fails({"voices", "--voices", program.path("none")}, "none is not a folder");
+    program.fails({"serve", "--config", program.path("none.toml")}, "no such config file");
+    program.fails({"serve", "--config", program.folder.write("c.toml", "[server]\nprot = 1\n").string()},
+                  "c.toml:2: server.prot: unknown key");
+    program.fails({"serve", "--port", "65536"}, "server.port: got 65536");
+    program.fails({"voices", "--log-level", "loud"}, "log.level");
+    program.variables["SONORANT_SERVER_PORT"] = "many";
+    program.fails({"voices"}, "SONORANT_SERVER_PORT: got \"many\"");
+    program.variables.clear();
+    program.engine_error = "t2s.safetensors: header: got 12 bytes,\nwant 100";
+    program.fails({"voices"}, "sonorant: t2s.safetensors: header: got 12 bytes, want 100");
+  }
+}
