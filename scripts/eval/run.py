@@ -23,14 +23,14 @@ import mos
 import repeats
 
 
-def synthesise(binary, voice, sentences, folder):
-    """One `sonorant say` per sentence into NNN.wav; returns {index: last error line} of those that failed."""
+def synthesise(binary, voice, sentences, folder, seed=1):
+    """One `sonorant say` per sentence into NNN.wav, all with the same seed; returns {index: last error line} of those that failed."""
     failed = {}
     folder.mkdir(parents=True, exist_ok=True)
     for i, sentence in enumerate(tqdm(sentences, desc="say", unit="file")):
         path = folder / f"{i:03d}.wav"
         path.unlink(missing_ok=True)
-        command = [str(binary), "say", "--voice", voice, "--lang", "en", "--out", str(path), sentence]
+        command = [str(binary), "say", "--voice", voice, "--lang", "en", "--seed", str(seed), "--out", str(path), sentence]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=300)
             if done.returncode or not path.exists():
@@ -108,6 +108,7 @@ def main():
     parser.add_argument("--wavs", type=pathlib.Path, help="folder of 000.wav ...; with --sonorant, where to write them")
     parser.add_argument("--sonorant", type=pathlib.Path, help="the program that reads the sentences first")
     parser.add_argument("--voice", default="starter")
+    parser.add_argument("--seed", type=int, default=1, help="of the synthesis: the same seed gives the same recordings")
     parser.add_argument("--teacher", type=pathlib.Path, help="folder of the teacher's recordings of the same sentences")
     parser.add_argument("--sentences", type=pathlib.Path, default=pathlib.Path(__file__).with_name("sentences_en.txt"))
     parser.add_argument("--out", type=pathlib.Path)
@@ -125,7 +126,7 @@ def main():
         folder, failed = args.wavs, {}
         if args.sonorant:
             folder = folder or pathlib.Path(scratch)
-            failed = synthesise(args.sonorant, args.voice, sentences, folder)
+            failed = synthesise(args.sonorant, args.voice, sentences, folder, args.seed)
         if folder:
             name = args.voice if args.sonorant else folder.name
             report[name] = evaluate(sentences, folder, args.jobs, args.asr_model, args.hop)
