@@ -832,7 +832,7 @@ class Scanner {
     if (from > 0 && is_alnum(s_[from - 1])) return false;
     string letters;
     std::size_t i = from;
-    while (letters.size() < 8 && is_letter(ch(i)) && ch(i + 1) == '.' && (letters.empty() || is_letter(ch(i)))) {
+    while (letters.size() < 8 && is_letter(ch(i)) && ch(i + 1) == '.') {
       letters += ch(i);
       i += 2;
     }
@@ -842,8 +842,7 @@ class Scanner {
     }
     if (letters.empty()) return false;
     bool dot = true;
-    if (is_letter(ch(i)) && boundary(i + 1) && ch(i + 1) != '\'' && letters.size() >= 1 && all_upper(letters) &&
-        is_upper(ch(i))) {
+    if (is_letter(ch(i)) && boundary(i + 1) && ch(i + 1) != '\'' && all_upper(letters) && is_upper(ch(i))) {
       letters += ch(i++);  // "U.S.A" without the last dot
       dot = false;
     }
