@@ -11,7 +11,7 @@ RUN cmake --preset release -DSONORANT_TESTS=OFF \
 FROM debian:12-slim
 COPY scripts/setup scripts/common.sh scripts/packages.txt scripts/healthcheck /opt/sonorant/scripts/
 RUN /opt/sonorant/scripts/setup run && rm -rf /var/lib/apt/lists/* \
- && useradd --system --uid 10001 --home-dir /nonexistent --shell /usr/sbin/nologin sonorant
+ && useradd --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin sonorant
 COPY --from=build /opt/sonorant /opt/sonorant
 COPY LICENSE /opt/sonorant/
 USER sonorant
