@@ -46,6 +46,7 @@ class Wording(unittest.TestCase):
     def test_written_and_spoken_forms_agree(self):
         for a, b in (("I'm late", "i am late."), ("can't", "cannot"), ("two hundred and ten", "210"), ("OK, Mr. Smith", "okay mister smith"),
                      ("twelve dollars and fifty cents", "$12.50"), ("café", "cafe"), ("it’s", "it's"), ("nineteen eighty four", "1984"),
+                     ("two thousand and ten", "2010"), ("twenty twenty four", "2024"), ("two thousand five", "2005"),
                      ("Let's go", "let us go"), ("All right", "alright"), ("[Music] Hello", "hello"), ("a half-open door", "a half open door")):
             self.assertEqual(wording.normalise(a), wording.normalise(b), (a, b))
 

@@ -134,7 +134,8 @@ def normalise(text):
         if w == "and" and keep and follows in NUMBER_WORDS and keep[-1] in {"hundred", "thousand", "million", "dollar", "dollars"}:
             continue
         keep.append(w)
-    return " ".join(keep)
+    # the year 2010 is written alike and spoken in two ways
+    return re.sub(r"\btwo thousand (?=(?:" + "|".join(ONES[10:] + TENS[2:]) + r")\b)", "twenty ", " ".join(keep))
 
 
 def join_compounds(reference, hypothesis):
