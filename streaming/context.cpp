@@ -432,27 +432,32 @@ CancelledMessage Context::cancel(std::optional<double> played_ms, Clock::time_po
   return message;
 }
 
-/// When each piece of text is heard: the synthesizer's marks, or else the segments by their seams, the last of them
-/// guessed from the pace so far.
+/// When each piece of text is heard: the synthesizer's marks, and for what has none yet the segments by their seams,
+/// the last of them guessed from the pace so far.
 std::vector<MarkItem> Context::timeline() const {
-  if (!heard_.empty()) return heard_;
-  std::vector<MarkItem> items;
-  double chars = 0;
-  for (std::size_t i = 0; i < std::min(seams_.size(), spoken_.size()); ++i) {
+  constexpr double kRoundingMs = 1;
+  std::vector<MarkItem> items = heard_;
+  std::size_t segment = 0;
+  std::size_t seam = 0;
+  if (!items.empty()) {
+    while (segment < spoken_.size() && spoken_[segment].in_start < items.back().in_end) ++segment;
+    while (seam < seams_.size() && packetizer_.start_ms(seams_[seam]) < items.back().t1_ms - kRoundingMs) ++seam;
+  }
+  for (; seam < seams_.size() && segment < spoken_.size(); ++seam, ++segment) {
     MarkItem item;
-    item.in_start = spoken_[i].in_start;
-    item.in_end = spoken_[i].in_end;
-    item.t0_ms = packetizer_.start_ms(seams_[i]);
-    const auto length = static_cast<double>(item.in_end - item.in_start);
-    if (i + 1 < seams_.size()) {
-      item.t1_ms = packetizer_.end_ms(seams_[i + 1]);
+    item.in_start = spoken_[segment].in_start;
+    item.in_end = spoken_[segment].in_end;
+    item.t0_ms = packetizer_.start_ms(seams_[seam]);
+    if (seam + 1 < seams_.size()) {
+      item.t1_ms = packetizer_.end_ms(seams_[seam + 1]);
     } else if (done_) {
       item.t1_ms = packetizer_.audio_ms();
     } else {
-      const double pace = chars > 0 ? item.t0_ms / chars : kGuessMsPerChar;
+      const double pace =
+          item.in_start > 0 && item.t0_ms > 0 ? item.t0_ms / static_cast<double>(item.in_start) : kGuessMsPerChar;
+      const auto length = static_cast<double>(item.in_end - item.in_start);
       item.t1_ms = std::max(item.t0_ms + length * pace, packetizer_.audio_ms());
     }
-    chars += length;
     items.push_back(std::move(item));
   }
   return items;

@@ -288,6 +288,17 @@ TEST_SUITE("streaming/context") {
     }
   }
 
+  TEST_CASE("cancel splits a segment that has no mark yet") {
+    Fixture f;
+    REQUIRE(f.context->text("One two, three four. Five six seven eight.", f.now));
+    REQUIRE(f.context->flush({}, f.now));
+    f.synthesizer.audio(400, true);
+    f.synthesizer.audio(0, false, {Mark{"One two, three four.", 0, 20, 0, 400 * 24}});  // comes after its audio
+    f.synthesizer.audio(600, true);
+    f.drain();
+    CHECK(f.context->cancel(700, f.now).spoken_text == "One two, three four. Five six");
+  }
+
   TEST_CASE("credit holds frames back and says when to ask again") {
     Fixture f;
     f.context->credit(50ms, f.now);

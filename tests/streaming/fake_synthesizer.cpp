@@ -35,7 +35,7 @@ class FakeSynthesizer::Handle final : public Utterance {
       return Error{Errc::overloaded, "segment queue full"};
     }
     state_->segments.push_back(std::move(segment));
-    owner_.changed_.notify_all();
+    owner_.poke();
     return {};
   }
   void end() override {
@@ -53,7 +53,7 @@ class FakeSynthesizer::Handle final : public Utterance {
   void set(Function function) {
     const std::lock_guard lock(owner_.mutex_);
     function(*state_);
-    owner_.changed_.notify_all();
+    owner_.poke();
   }
 
   FakeSynthesizer& owner_;
@@ -120,7 +120,7 @@ void FakeSynthesizer::run(const std::stop_token& stop) {
     for (const auto& state : turn) worked = advance(*state) || worked;
     std::unique_lock lock(mutex_);
     std::erase_if(live_, [](const auto& state) { return state->over; });
-    if (!worked) changed_.wait_for(lock, stop, 20ms, [] { return false; });
+    if (!worked) changed_.wait_for(lock, stop, 20ms, [this] { return std::exchange(poked_, false); });
   }
 }
 

@@ -49,6 +49,11 @@ class FakeSynthesizer final : public Synthesizer {
   void run(const std::stop_token& stop);
   /// One turn for one utterance, on the fake's thread; false when there was nothing to do.
   bool advance(State& state);
+  /// Something to do has come; with mutex_ held.
+  void poke() {
+    poked_ = true;
+    changed_.notify_all();
+  }
 
   const SynthesizerLimits limits_;
   const bool marks_;
@@ -57,6 +62,7 @@ class FakeSynthesizer final : public Synthesizer {
   std::condition_variable_any changed_;
   std::vector<std::shared_ptr<State>> live_;  ///< guarded by mutex_
   SynthesizerStats stats_;                    ///< guarded by mutex_
+  bool poked_ = false;                        ///< guarded by mutex_
   std::jthread thread_;                       ///< last: stops first
 };
 
