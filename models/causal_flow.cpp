@@ -4,7 +4,6 @@
 #include <string>
 #include <utility>
 
-#include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/layer_norm.h>
 #include <ATen/ops/silu.h>
@@ -26,10 +25,9 @@ CausalFlow::CausalFlow(const WeightScope& weights, const CausalFlowConfig& confi
       out_modulation_(weights("norm_out.linear"), config.dim, 2 * config.dim),
       out_(weights("proj_out"), config.dim, config.mel) {
   const WeightScope input = weights("input_embed.proj");
-  const at::Tensor joint = input.get("weight", {config.dim, config.mel + config.features}).t();
-  input_x_ = joint.narrow(0, 0, config.mel).contiguous();
-  input_mu_ = joint.narrow(0, config.mel, config.features).contiguous();
-  input_bias_ = input.get("bias", {config.dim});
+  const at::Tensor joint = input.get("weight", {config.dim, config.mel + config.features});
+  input_x_ = Linear(joint.narrow(1, 0, config.mel), {});
+  input_mu_ = Linear(joint.narrow(1, config.mel, config.features), input.get("bias", {config.dim}));
   for (std::int64_t i = 0; i < config.layers; ++i) {
     const WeightScope block = weights("blocks", i);
     blocks_.emplace_back(block, config.dim, config.inner, config.kernel);
@@ -76,16 +74,17 @@ at::Tensor CausalFlow::step(const at::Tensor& mu, State& state) const {
   }
   state.noise.fill(state.frames * config_.mel, {x.data_ptr<float>(), static_cast<std::size_t>(x.numel())});
   state.frames += frames;
-  const at::Tensor conditioned = at::addmm(input_bias_, mu, input_mu_);  // the same in every step
+  const at::Tensor conditioned = input_mu_(mu);  // the same in every step
   const double d = 1.0 / static_cast<double>(state.schedule->size());
   std::size_t slot = 0;
   for (const Step& step : *state.schedule) {
-    at::Tensor h = at::addmm(conditioned, x, input_x_);
+    at::Tensor h = input_x_(x).add_(conditioned);
     for (std::size_t i = 0; i < blocks_.size(); ++i) {
       const Block& norms = step.blocks[i];
       blocks_[i].step(h, state.past[slot++], norms.gain, norms.bias, kEps, norms.gate);
     }
-    x.add_(out_(at::layer_norm(h, {config_.dim}, step.out_gain, step.out_bias, kEps)), d);
+    // Scaled first: a fused multiply-add would round the last few values of a chunk differently.
+    x.add_(out_(at::layer_norm(h, {config_.dim}, step.out_gain, step.out_bias, kEps)).mul_(d));
   }
   return x;
 }

@@ -59,8 +59,7 @@ class CausalFlow {
  private:
   CausalFlowConfig config_;
   Linear time_in_, time_out_;
-  at::Tensor input_x_, input_mu_;  ///< [mel, dim], [features, dim]: the halves of input_embed.proj
-  at::Tensor input_bias_;
+  Linear input_x_, input_mu_;  ///< the halves of input_embed.proj; the bias is in the second
   std::vector<CausalConvNext> blocks_;
   std::vector<Linear> modulations_;
   Linear out_modulation_, out_;

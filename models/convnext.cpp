@@ -37,8 +37,8 @@ void CausalConvNext::step(at::Tensor& h, at::Tensor& past, const at::Tensor& gai
   h.addcmul_(gate, out(at::gelu(in(y), "tanh")));
 }
 
-at::Tensor LookaheadConv::initial_past(std::int64_t channels) const {
-  return at::zeros({lookahead(), channels}, conv.taps[0].options());
+at::Tensor LookaheadConv::initial_past() const {
+  return at::zeros({lookahead(), conv.in()}, at::kFloat);
 }
 
 at::Tensor LookaheadConv::step(const at::Tensor& x, at::Tensor& past, bool last) const {
@@ -49,7 +49,7 @@ at::Tensor LookaheadConv::step(const at::Tensor& x, at::Tensor& past, bool last)
   const at::Tensor all = at::cat(parts);
   const std::int64_t n_out = std::max<std::int64_t>(0, all.size(0) - conv.span());
   past = all.narrow(0, n_out, all.size(0) - n_out).clone();
-  return n_out > 0 ? conv.valid(all) : at::zeros({0, conv.taps[0].size(1)}, x.options());
+  return n_out > 0 ? conv.valid(all) : at::zeros({0, conv.out()}, x.options());
 }
 
 void FrameBuffer::append(const at::Tensor& x) {

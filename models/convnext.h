@@ -32,7 +32,7 @@ struct CausalConvNext {
 struct LookaheadConv {
   FrameConv conv;
 
-  [[nodiscard]] at::Tensor initial_past(std::int64_t channels) const;
+  [[nodiscard]] at::Tensor initial_past() const;
   /// x [frames, in]; returns the output frames that are certain now: [frames - lookahead (first call) .., out];
   /// with `last`, all that remain. May return no frames.
   [[nodiscard]] at::Tensor step(const at::Tensor& x, at::Tensor& past, bool last) const;

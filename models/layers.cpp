@@ -1,68 +1,74 @@
 #include "models/layers.h"
 
+#include <algorithm>
+#include <span>
 #include <string>
 #include <utility>
 
-#include <ATen/ops/addmm.h>
 #include <ATen/ops/bmm.h>
 #include <ATen/ops/constant_pad_nd.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/layer_norm.h>
-#include <ATen/ops/mm.h>
 #include <ATen/ops/softmax.h>
 
 namespace tts {
 
-Linear::Linear(const at::Tensor& weight, at::Tensor bias_in) : weight_t(weight.t()), bias(std::move(bias_in)) {}
-
-Linear::Linear(const WeightScope& scope, std::int64_t in, std::int64_t out, bool pointwise_conv, bool with_bias) {
-  weight_t = pointwise_conv ? scope.get("weight", {out, in, 1}).squeeze(2).t() : scope.get("weight", {out, in}).t();
-  if (with_bias) {
-    bias = scope.get("bias", {out});
-  }
+Linear::Linear(const at::Tensor& weight, const at::Tensor& bias) {
+  const at::Tensor w = weight.contiguous();
+  const at::Tensor b = bias.defined() ? bias.contiguous() : at::Tensor();
+  packed_ = std::make_shared<PackedLinear>(
+      kernels(), w.data_ptr<float>(), w.size(0), w.size(1),
+      b.defined() ? std::span<const float>(b.data_ptr<float>(), static_cast<std::size_t>(b.numel()))
+                  : std::span<const float>());
 }
 
-at::Tensor Linear::operator()(const at::Tensor& x) const {
-  if (x.dim() == 2) {
-    return bias.defined() ? at::addmm(bias, x, weight_t) : at::mm(x, weight_t);
+Linear::Linear(const WeightScope& scope, std::int64_t in, std::int64_t out, bool pointwise_conv)
+    : Linear(pointwise_conv ? scope.get("weight", {out, in, 1}).squeeze(2) : scope.get("weight", {out, in}),
+             scope.get("bias", {out})) {}
+
+at::Tensor Linear::operator()(const at::Tensor& x, bool relu) const {
+  if (x.size(-1) != in()) {
+    throw ModelError("linear layer: got " + to_string(x.sizes()) + ", wanted [.., " + std::to_string(in()) + "]");
   }
-  const at::Tensor rows = x.reshape({-1, x.size(-1)});
+  if (x.dim() == 2 && x.stride(1) == 1) {
+    return apply(x.data_ptr<float>(), x.stride(0), x.size(0), relu);
+  }
+  const at::Tensor rows = x.contiguous();
   std::vector<std::int64_t> shape = x.sizes().vec();
-  shape.back() = weight_t.size(1);
-  return (bias.defined() ? at::addmm(bias, rows, weight_t) : at::mm(rows, weight_t)).view(shape);
+  shape.back() = out();
+  return apply(rows.data_ptr<float>(), in(), rows.numel() / in(), relu).view(shape);
 }
 
-FrameConv::FrameConv(const at::Tensor& weight, at::Tensor bias_in, std::int64_t dilation_in)
-    : bias(std::move(bias_in)), dilation(dilation_in) {
-  const at::Tensor by_tap = weight.permute({2, 1, 0}).contiguous();  // [kernel, in, out]
-  taps.reserve(static_cast<std::size_t>(by_tap.size(0)));
-  for (std::int64_t tap = 0; tap < by_tap.size(0); ++tap) {
-    taps.push_back(by_tap.select(0, tap));
+at::Tensor Linear::apply(const float* x, std::int64_t stride, std::int64_t rows, bool relu) const {
+  at::Tensor y = at::empty({rows, out()}, at::kFloat);
+  auto* to = y.data_ptr<float>();
+  // The kernel sums a lone row in another order than rows in pairs: an odd last row is computed as a pair of itself.
+  const std::int64_t paired = rows - rows % 2;
+  packed_->apply(x, stride, paired, to, out(), relu);
+  if (rows > paired) {
+    std::vector<float> pair(static_cast<std::size_t>(2 * out()));
+    packed_->apply(x + paired * stride, 0, 2, pair.data(), out(), relu);
+    std::copy(pair.begin(), pair.begin() + out(), to + paired * out());
   }
+  return y;
 }
 
-FrameConv::FrameConv(const WeightScope& scope, std::int64_t in, std::int64_t out, std::int64_t kernel,
-                     std::int64_t dilation_in)
-    : FrameConv(scope.get("weight", {out, in, kernel}), scope.get("bias", {out}), dilation_in) {}
+FrameConv::FrameConv(const at::Tensor& weight, const at::Tensor& bias)
+    : linear_(weight.permute({0, 2, 1}).reshape({weight.size(0), weight.size(1) * weight.size(2)}), bias),
+      in_(weight.size(1)),
+      kernel_(weight.size(2)) {}
 
-std::int64_t FrameConv::span() const {
-  return (static_cast<std::int64_t>(taps.size()) - 1) * dilation;
+FrameConv::FrameConv(const WeightScope& scope, std::int64_t in, std::int64_t out, std::int64_t kernel)
+    : FrameConv(scope.get("weight", {out, in, kernel}), scope.get("bias", {out})) {}
+
+at::Tensor FrameConv::valid(const at::Tensor& x, bool relu) const {
+  check_shape(x, {-1, in_}, "convolution input");
+  const at::Tensor rows = x.contiguous();
+  return linear_.apply(rows.data_ptr<float>(), in_, std::max<std::int64_t>(0, x.size(0) - span()), relu);
 }
 
-at::Tensor FrameConv::valid(const at::Tensor& x) const {
-  const std::int64_t frames = x.size(0) - span();
-  at::Tensor out =
-      bias.defined() ? at::addmm(bias, x.narrow(0, 0, frames), taps[0]) : at::mm(x.narrow(0, 0, frames), taps[0]);
-  for (std::size_t tap = 1; tap < taps.size(); ++tap) {
-    out.addmm_(x.narrow(0, static_cast<std::int64_t>(tap) * dilation, frames), taps[tap]);
-  }
-  return out;
-}
-
-at::Tensor FrameConv::same(const at::Tensor& x) const {
-  if (span() == 0) {
-    return valid(x);
-  }
-  return valid(at::constant_pad_nd(x, {0, 0, span() / 2, span() - span() / 2}));
+at::Tensor FrameConv::same(const at::Tensor& x, bool relu) const {
+  return valid(span() > 0 ? at::constant_pad_nd(x, {0, 0, span() / 2, span() - span() / 2}) : x, relu);
 }
 
 LayerNorm::LayerNorm(const WeightScope& scope, std::int64_t channels, double eps_in, const char* gain_name,

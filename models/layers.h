@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -9,6 +10,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 
+#include "models/kernels.h"
 #include "models/weights.h"
 
 namespace tts {
@@ -17,38 +19,49 @@ namespace tts {
 /// tests only; engine code passes null.
 using Probe = std::function<void(std::string_view name, const at::Tensor& value)>;
 
-/// Affine map of the last axis; also a convolution of kernel 1.
-struct Linear {
-  at::Tensor weight_t;  ///< [in, out]: a transposed view of the stored [out, in]
-  at::Tensor bias;      ///< [out], or undefined
-
+/// Affine map of the last axis; also a convolution of kernel 1. The weight is packed once (kernels.h). A row of the
+/// result depends on its own row of the input only, to the last bit: this is what makes any chunking of a stream equal.
+class Linear {
+ public:
   Linear() = default;
   /// Reads "<scope>.weight" ([out, in], or [out, in, 1] when `pointwise_conv`) and "<scope>.bias".
-  Linear(const WeightScope& scope, std::int64_t in, std::int64_t out, bool pointwise_conv = false,
-         bool with_bias = true);
-  Linear(const at::Tensor& weight, at::Tensor bias);
-  /// x [..., in] -> [..., out].
-  [[nodiscard]] at::Tensor operator()(const at::Tensor& x) const;
+  Linear(const WeightScope& scope, std::int64_t in, std::int64_t out, bool pointwise_conv = false);
+  /// weight [out, in]; bias [out], or undefined for none.
+  Linear(const at::Tensor& weight, const at::Tensor& bias);
+  /// x [..., in] -> [..., out]; relu: max(y, 0).
+  [[nodiscard]] at::Tensor operator()(const at::Tensor& x, bool relu = false) const;
+  /// `rows` rows of `in` floats, `stride` apart and possibly overlapping -> [rows, out].
+  [[nodiscard]] at::Tensor apply(const float* x, std::int64_t stride, std::int64_t rows, bool relu) const;
+  [[nodiscard]] bool defined() const { return packed_ != nullptr; }
+  [[nodiscard]] std::int64_t in() const { return packed_->in(); }
+  [[nodiscard]] std::int64_t out() const { return packed_->out(); }
+
+ private:
+  std::shared_ptr<const PackedLinear> packed_;
 };
 
-/// One-dimensional convolution over frames, stride 1, channels last: one matrix product per tap.
-struct FrameConv {
-  std::vector<at::Tensor> taps;  ///< kernel x [in, out]
-  at::Tensor bias;               ///< [out], or undefined
-  std::int64_t dilation = 1;
-
+/// One-dimensional convolution over frames, stride 1, channels last: the frames under a kernel lie one after the other,
+/// so it is one matrix product over overlapping rows.
+class FrameConv {
+ public:
   FrameConv() = default;
-  /// weight [out, in, kernel].
-  FrameConv(const at::Tensor& weight, at::Tensor bias, std::int64_t dilation = 1);
+  /// weight [out, in, kernel], bias [out].
+  FrameConv(const at::Tensor& weight, const at::Tensor& bias);
   /// Reads "<scope>.weight" [out, in, kernel] and "<scope>.bias".
-  FrameConv(const WeightScope& scope, std::int64_t in, std::int64_t out, std::int64_t kernel,
-            std::int64_t dilation = 1);
-  /// Frames of context a valid convolution consumes: (kernel - 1) * dilation.
-  [[nodiscard]] std::int64_t span() const;
+  FrameConv(const WeightScope& scope, std::int64_t in, std::int64_t out, std::int64_t kernel);
+  /// Frames of context a valid convolution consumes: kernel - 1.
+  [[nodiscard]] std::int64_t span() const { return kernel_ - 1; }
+  [[nodiscard]] std::int64_t in() const { return in_; }
+  [[nodiscard]] std::int64_t out() const { return linear_.out(); }
   /// x [frames + span, in] -> [frames, out], no padding.
-  [[nodiscard]] at::Tensor valid(const at::Tensor& x) const;
+  [[nodiscard]] at::Tensor valid(const at::Tensor& x, bool relu = false) const;
   /// x [frames, in] -> [frames, out], span / 2 zero frames on both sides.
-  [[nodiscard]] at::Tensor same(const at::Tensor& x) const;
+  [[nodiscard]] at::Tensor same(const at::Tensor& x, bool relu = false) const;
+
+ private:
+  Linear linear_;
+  std::int64_t in_ = 0;
+  std::int64_t kernel_ = 1;
 };
 
 /// Layer norm over the last axis.

@@ -1,17 +1,57 @@
 #include "models/semantic_encoder.h"
 
+#include <algorithm>
+#include <array>
 #include <cmath>
+#include <limits>
 #include <string>
 
-#include <ATen/ops/arange.h>
+#include <ATen/ops/baddbmm.h>
 #include <ATen/ops/bmm.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/matmul.h>
 #include <ATen/ops/softmax.h>
 #include <ATen/ops/upsample_linear1d.h>
 #include <ATen/ops/zeros.h>
 
 namespace tts {
+namespace {
+
+/// Eight sums side by side, so that the compiler may use vectors without changing the order.
+float dot(const float* a, const float* b, std::int64_t n) {
+  constexpr std::int64_t kLanes = 8;
+  std::array<float, kLanes> sums{};
+  std::int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    for (std::int64_t lane = 0; lane < kLanes; ++lane) {
+      sums[static_cast<std::size_t>(lane)] += a[i + lane] * b[i + lane];
+    }
+  }
+  for (; i < n; ++i) {
+    sums[0] += a[i] * b[i];
+  }
+  return ((sums[0] + sums[4]) + (sums[1] + sums[5])) + ((sums[2] + sums[6]) + (sums[3] + sums[7]));
+}
+
+void add_scaled(float* __restrict to, const float* __restrict from, float factor, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) {
+    to[i] += factor * from[i];
+  }
+}
+
+/// Attention without relative positions, each row of q by itself. q [frames, channels], k and v [keys, channels].
+at::Tensor cross_attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, std::int64_t heads) {
+  at::Tensor out = at::empty_like(q);
+  std::vector<float> scores(static_cast<std::size_t>(heads * k.size(0)));
+  for (std::int64_t frame = 0; frame < q.size(0); ++frame) {
+    kernels().attend(q.data_ptr<float>() + frame * q.size(1), k.data_ptr<float>(), v.data_ptr<float>(), k.size(0),
+                     q.size(1), heads, scores.data(), out.data_ptr<float>() + frame * q.size(1));
+  }
+  return out;
+}
+
+}  // namespace
 
 AttentionEncoder::AttentionEncoder(const WeightScope& weights, const AttentionEncoderConfig& config) : config_(config) {
   const std::int64_t channels = config.channels;
@@ -30,7 +70,7 @@ AttentionEncoder::AttentionEncoder(const WeightScope& weights, const AttentionEn
     layers_.push_back({
         .qkv = Linear(at::cat(weight), at::cat(bias)),
         .out = Linear(attention("conv_o"), channels, channels, true),
-        .relative_key_t = attention.get("emb_rel_k", {1, positions, width}).squeeze(0).t().contiguous(),
+        .relative_key = attention.get("emb_rel_k", {1, positions, width}).squeeze(0),
         .relative_value = attention.get("emb_rel_v", {1, positions, width}).squeeze(0),
         .norm1 = LayerNorm(weights("norm_layers_1", i), channels, 1e-5, "gamma", "beta"),
         .norm2 = LayerNorm(weights("norm_layers_2", i), channels, 1e-5, "gamma", "beta"),
@@ -40,7 +80,7 @@ AttentionEncoder::AttentionEncoder(const WeightScope& weights, const AttentionEn
   }
 }
 
-at::Tensor AttentionEncoder::attention(const Layer& layer, const at::Tensor& x, const at::Tensor& mask) const {
+at::Tensor AttentionEncoder::attention(const Layer& layer, const at::Tensor& x) const {
   const std::int64_t frames = x.size(0);
   const std::int64_t heads = config_.heads;
   const std::int64_t width = config_.channels / heads;
@@ -54,11 +94,8 @@ at::Tensor AttentionEncoder::attention(const Layer& layer, const at::Tensor& x, 
     return t.as_strided({heads, frames, 2 * r + 1}, {frames * padded_width, padded_width + 1, 1});
   };
   at::Tensor padded = at::zeros({heads, frames, padded_width}, x.options());
-  band_of(padded).copy_(at::matmul(q, layer.relative_key_t));
-  at::Tensor scores = at::baddbmm(padded.narrow(2, r, frames), q, qkv[1].transpose(1, 2));
-  if (mask.defined()) {
-    scores.add_(mask);
-  }
+  band_of(padded).copy_(at::matmul(q, layer.relative_key.t()));
+  const at::Tensor scores = at::baddbmm(padded.narrow(2, r, frames), q, qkv[1].transpose(1, 2));
   const at::Tensor p = at::softmax(scores, -1);  // [heads, frames, keys]
   padded.zero_();
   padded.narrow(2, r, frames).copy_(p);
@@ -66,18 +103,58 @@ at::Tensor AttentionEncoder::attention(const Layer& layer, const at::Tensor& x, 
   return layer.out(out.transpose(0, 1).reshape({frames, heads * width}));
 }
 
+/// Attention of each frame to the keys in its window only, frame by frame in one order of summation: the cost is linear
+/// and a frame's result is the same to the last bit in whatever stretch of frames it is computed.
+at::Tensor AttentionEncoder::banded_attention(const Layer& layer, const at::Tensor& x) const {
+  const std::int64_t frames = x.size(0);
+  const std::int64_t channels = config_.channels;
+  const std::int64_t width = channels / config_.heads;
+  const std::int64_t r = config_.relative;
+  const at::Tensor qkv = layer.qkv(x);  // [frames, 3 * channels]
+  const auto* rows = qkv.data_ptr<float>();
+  const auto* relative_key = layer.relative_key.data_ptr<float>();
+  const auto* relative_value = layer.relative_value.data_ptr<float>();
+  at::Tensor attended = at::zeros({frames, channels}, x.options());
+  auto* out = attended.data_ptr<float>();
+  std::vector<float> p(static_cast<std::size_t>(config_.window->left + config_.window->right + 1));
+  for (std::int64_t frame = 0; frame < frames; ++frame) {
+    const std::int64_t first = std::max<std::int64_t>(0, frame - config_.window->left);
+    const std::int64_t last = std::min(frames - 1, frame + config_.window->right);
+    for (std::int64_t at = 0; at < channels; at += width) {
+      const float* q = rows + frame * 3 * channels + at;
+      float largest = -std::numeric_limits<float>::infinity();
+      for (std::int64_t key = first; key <= last; ++key) {
+        float score = dot(q, rows + (key * 3 + 1) * channels + at, width);
+        if (std::abs(key - frame) <= r) {
+          score += dot(q, relative_key + (key - frame + r) * width, width);
+        }
+        p[static_cast<std::size_t>(key - first)] = score;
+        largest = std::max(largest, score);
+      }
+      float total = 0;
+      for (std::int64_t key = first; key <= last; ++key) {
+        float& score = p[static_cast<std::size_t>(key - first)];
+        score = std::exp(score - largest);
+        total += score;
+      }
+      float* to = out + frame * channels + at;
+      for (std::int64_t key = first; key <= last; ++key) {
+        const float weight = p[static_cast<std::size_t>(key - first)] / total;
+        add_scaled(to, rows + (key * 3 + 2) * channels + at, weight, width);
+        if (std::abs(key - frame) <= r) {
+          add_scaled(to, relative_value + (key - frame + r) * width, weight, width);
+        }
+      }
+    }
+  }
+  return layer.out(attended);
+}
+
 at::Tensor AttentionEncoder::encode(at::Tensor x) const {
   check_shape(x, {-1, config_.channels}, "encoder input");
-  at::Tensor mask;
-  if (config_.window && x.size(0) > std::min(config_.window->left, config_.window->right) + 1) {
-    const at::Tensor index = at::arange(x.size(0), x.options().dtype(at::kLong));
-    const at::Tensor offset = index.unsqueeze(0) - index.unsqueeze(1);  // key - query
-    mask = at::zeros(offset.sizes(), x.options())
-               .masked_fill_((offset < -config_.window->left).logical_or(offset > config_.window->right), -1e4);
-  }
   for (const Layer& layer : layers_) {
-    x = layer.norm1(x + attention(layer, x, mask));
-    x = layer.norm2(x + layer.ffn2.same(layer.ffn1.same(x).relu_()));
+    x = layer.norm1(x + (config_.window ? banded_attention(layer, x) : attention(layer, x)));
+    x = layer.norm2(x + layer.ffn2.same(layer.ffn1.same(x, true)));
   }
   return x;
 }
@@ -153,8 +230,7 @@ at::Tensor SemanticEncoder::encode(const at::Tensor& frames, const Text& text, c
     (*probe)("enc_p.encoder_ssl", y.t().unsqueeze(0));
   }
   const at::Tensor c = cross_in_(y);
-  const double scale = 1.0 / std::sqrt(static_cast<double>(config_.cross_hidden / config_.cross_heads));
-  at::Tensor mixed = cross_o_(attend(cross_q_(c), text.key, text.value, config_.cross_heads, scale));
+  at::Tensor mixed = cross_o_(cross_attend(cross_q_(c), text.key, text.value, config_.cross_heads));
   mixed.add_(c).add_(ge);
   y = cross_out_(mixed);
   if (probe != nullptr) {
@@ -168,7 +244,7 @@ at::Tensor SemanticEncoder::encode(const at::Tensor& frames, const Text& text, c
 }
 
 at::Tensor SemanticEncoder::project(const at::Tensor& encoded) const {
-  if (!project_.weight_t.defined()) {
+  if (!project_.defined()) {
     throw ModelError("enc_p.proj: not loaded");
   }
   return project_(encoded);

@@ -44,12 +44,12 @@ class AttentionEncoder {
   struct Layer {
     Linear qkv;  ///< q (already divided by sqrt(head width)), k and v side by side: [channels, 3 * channels]
     Linear out;
-    at::Tensor relative_key_t;  ///< [head width, 2 * relative + 1]
-    at::Tensor relative_value;  ///< [2 * relative + 1, head width]
+    at::Tensor relative_key, relative_value;  ///< [2 * relative + 1, head width]
     LayerNorm norm1, norm2;
     FrameConv ffn1, ffn2;
   };
-  [[nodiscard]] at::Tensor attention(const Layer& layer, const at::Tensor& x, const at::Tensor& mask) const;
+  [[nodiscard]] at::Tensor attention(const Layer& layer, const at::Tensor& x) const;
+  [[nodiscard]] at::Tensor banded_attention(const Layer& layer, const at::Tensor& x) const;
 
   AttentionEncoderConfig config_;
   std::vector<Layer> layers_;

@@ -6,7 +6,6 @@
 #include <numbers>
 #include <utility>
 
-#include <ATen/ops/addmm.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/cos.h>
 #include <ATen/ops/empty.h>
@@ -71,8 +70,7 @@ SourceFilterVocoder::Body::Body(const WeightScope& scope, std::int64_t in_channe
                                 std::int64_t inner, std::int64_t layers)
     : in{FrameConv(scope("conv_in"), in_channels, dim, kKernel)},
       norm_in(scope("norm_in"), dim, 1e-5),
-      norm_out(scope("norm_out"), dim, 1e-5),
-      channels(in_channels) {
+      norm_out(scope("norm_out"), dim, 1e-5) {
   for (std::int64_t i = 0; i < layers; ++i) {
     const WeightScope block = scope("blocks", i);
     blocks.emplace_back(block, dim, inner, kKernel);
@@ -82,7 +80,7 @@ SourceFilterVocoder::Body::Body(const WeightScope& scope, std::int64_t in_channe
 }
 
 SourceFilterVocoder::BodyState SourceFilterVocoder::Body::initial_state() const {
-  BodyState state{.in_past = in.initial_past(channels), .past = {}};
+  BodyState state{.in_past = in.initial_past(), .past = {}};
   for (const CausalConvNext& block : blocks) {
     state.past.push_back(block.initial_past());
   }
@@ -106,12 +104,12 @@ SourceFilterVocoder::SourceFilterVocoder(const WeightScope& weights, const Sourc
       body_(weights("body"), kMel + 2, config.dim, config.inner, config.layers),
       f0_out_(weights("f0_out"), config.f0_dim, kF0Bins + 1),
       out_(weights("out"), config.dim, 3 * kBins),
-      envelope_(make_envelope()),
       window_(at::hann_window(kFft, at::kFloat)) {
   const at::Tensor band_log =
       MelFrontEnd(kMelV3).filterbank().sum(1).clamp_min(1e-8).log();               // log of each filter's sum
   const double source_log = 0.5 * std::log(window_.square().sum().item<float>());  // a unit-power source's magnitude
-  envelope_bias_ = -at::matmul(band_log, envelope_) - source_log;
+  const at::Tensor envelope = make_envelope();
+  envelope_ = Linear(envelope.t(), -at::matmul(band_log, envelope) - source_log);
   for (std::int64_t i = 0; i < kF0Bins; ++i) {
     log_f0_.push_back(static_cast<float>(std::log(kF0MinHz) +
                                          std::log(kF0MaxHz / kF0MinHz) * static_cast<double>(i) / (kF0Bins - 1)));
@@ -227,7 +225,7 @@ std::vector<float> SourceFilterVocoder::advance(const at::Tensor& mel, State& st
     extend_pulses(state, first_sample + n_samples, last);
 
     const at::Tensor o = out_(hidden);
-    const at::Tensor base = at::addmm(envelope_bias_, state.mel.slice(first, first + n), envelope_);
+    const at::Tensor base = envelope_(state.mel.slice(first, first + n));
     const at::Tensor harmonic_gain = (base + o.narrow(1, 0, kBins)).clamp_max_(kMaxLogGain).exp_();
     const at::Tensor noise_gain = base.add(o.narrow(1, kBins, kBins)).clamp_max_(kMaxLogGain).exp_();
     const at::Tensor phase = o.narrow(1, 2 * kBins, kBins) * 2.0;

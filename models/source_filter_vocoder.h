@@ -81,7 +81,6 @@ class SourceFilterVocoder {
     std::vector<CausalConvNext> blocks;
     std::vector<LayerNorm> norms;
     std::vector<at::Tensor> gates;
-    std::int64_t channels = 0;
 
     Body() = default;
     Body(const WeightScope& scope, std::int64_t in, std::int64_t dim, std::int64_t inner, std::int64_t layers);
@@ -94,8 +93,7 @@ class SourceFilterVocoder {
 
   Body f0_, body_;
   Linear f0_out_, out_;
-  at::Tensor envelope_;        ///< [100, 513]: log mel to log magnitude per bin
-  at::Tensor envelope_bias_;   ///< [513]
+  Linear envelope_;            ///< log mel to log magnitude per bin, 100 -> 513
   at::Tensor window_;          ///< [1024], Hann
   std::vector<float> log_f0_;  ///< of the F0 head's bins
 };

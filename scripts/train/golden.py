@@ -18,12 +18,13 @@ import nets
 MASK = (1 << 64) - 1
 GAMMA = 0x9E3779B97F4A7C15
 
+# Widths of whole vector registers, as real voices have them: then every row of a chunk is rounded alike.
 CONFIG = {
-    "acoustic": {"codes": 16, "code_dim": 8, "phonemes": 40, "hidden": 16, "filter": 24, "heads": 2, "layers_ssl": 1,
-                 "layers_text": 2, "layers_post": 2, "attention_window": [5, 1], "mrte_dim": 24, "mrte_heads": 4,
-                 "ref_bins": 100, "style_dim": 16, "feature_dim": 20, "wns_layers": 2,
-                 "estimator": {"type": "causal_convnext", "dim": 24, "ff": 40, "layers": 3, "kernel": 7}},
-    "vocoder": {"type": "source_filter_istft", "dim": 16, "ff": 32, "layers": 2, "f0_dim": 16, "f0_ff": 24,
+    "acoustic": {"codes": 16, "code_dim": 8, "phonemes": 40, "hidden": 32, "filter": 64, "heads": 2, "layers_ssl": 1,
+                 "layers_text": 2, "layers_post": 2, "attention_window": [5, 1], "mrte_dim": 32, "mrte_heads": 4,
+                 "ref_bins": 100, "style_dim": 16, "feature_dim": 32, "wns_layers": 2,
+                 "estimator": {"type": "causal_convnext", "dim": 32, "ff": 64, "layers": 3, "kernel": 7}},
+    "vocoder": {"type": "source_filter_istft", "dim": 32, "ff": 64, "layers": 2, "f0_dim": 32, "f0_ff": 64,
                 "f0_layers": 2},
 }
 STEPS, SEED, TOKENS = 3, 20240611, 21

@@ -1,0 +1,110 @@
+#include "models/manifest.h"
+
+#include <string>
+
+#include "tests/doctest.h"
+
+namespace tts {
+namespace {
+
+const std::string kGood = R"({
+  "format": 1, "id": "starter", "name": "Starter", "languages": ["en"], "sample_rate_hz": 24000, "license": "CC-BY-4.0",
+  "text": {"word_separator": "SP"},
+  "t2s": {"file": "t2s.safetensors", "layers": 6, "hidden": 256, "heads": 4, "phoneme_vocab": 732, "vocab": 513,
+          "bert_dim": 0, "sampling": {"top_k": 15, "top_p": 1.0, "temperature": 0.8, "repetition_penalty": 1.35,
+          "min_tokens": 2}},
+  "acoustic": {"file": "acoustic.safetensors", "codes": 512, "code_dim": 64, "phonemes": 732, "hidden": 192,
+               "filter": 512, "heads": 2, "layers_ssl": 1, "layers_text": 3, "layers_post": 2,
+               "attention_window": [16, 1], "mrte_dim": 256, "mrte_heads": 4, "ref_bins": 100, "style_dim": 128,
+               "feature_dim": 256, "wns_layers": 2, "steps": 4,
+               "estimator": {"type": "causal_convnext", "dim": 256, "ff": 768, "layers": 8, "kernel": 7}},
+  "vocoder": {"file": "vocoder.safetensors", "type": "source_filter_istft", "dim": 256, "ff": 768, "layers": 6,
+              "f0_dim": 128, "f0_ff": 256, "f0_layers": 3},
+  "reference": {"file": "reference.safetensors"}
+})";
+
+std::string with(const std::string& from, const std::string& to) {
+  std::string text = kGood;
+  const auto at = text.find(from);
+  REQUIRE(at != std::string::npos);
+  return text.replace(at, from.size(), to);
+}
+
+std::string fault_of(const std::string& json) {
+  const auto manifest = parse_manifest(json, "voices/starter");
+  REQUIRE(manifest.has_error());
+  CHECK(manifest.error().code == Errc::bad_file);
+  return manifest.error().detail;
+}
+
+TEST_SUITE("models/manifest") {
+  TEST_CASE("a manifest becomes a typed struct") {
+    const auto m = parse_manifest(kGood, "voices/starter");
+    REQUIRE(m.has_value());
+    CHECK(m->id == "starter");
+    CHECK(m->languages == std::vector<std::string>{"en"});
+    CHECK(m->word_separator == "SP");
+    CHECK(m->t2s.file == "voices/starter/t2s.safetensors");
+    CHECK(m->t2s.config.vocab == 513);
+    CHECK(m->t2s.config.eos() == 512);
+    CHECK(m->t2s.config.max_tokens == 1500);
+    CHECK(m->t2s.sampling.temperature == doctest::Approx(0.8));
+    CHECK(m->t2s.sampling.min_tokens == 2);
+    CHECK(m->acoustic.config.attention_window->left == 16);
+    CHECK(m->acoustic.config.attention_window->right == 1);
+    CHECK(m->acoustic.config.estimator.features == 256);
+    CHECK(m->acoustic.config.estimator.inner == 768);
+    CHECK(m->vocoder.config.f0_inner == 256);
+    CHECK(m->reference == "voices/starter/reference.safetensors");
+  }
+
+  TEST_CASE("null is global attention") {
+    const auto m = parse_manifest(with("[16, 1]", "null"), ".");
+    REQUIRE(m.has_value());
+    CHECK_FALSE(m->acoustic.config.attention_window.has_value());
+  }
+
+  TEST_CASE("a fault names the file and the path of the key") {
+    struct Fault {
+      const char* from;
+      const char* to;
+      const char* named;
+    };
+    for (const Fault& fault : {
+             Fault{"\"format\": 1", "\"format\": 2", "format: wanted"},
+             Fault{"\"heads\": 4, \"phoneme_vocab\"", "\"phoneme_vocab\"", "t2s.heads: missing"},
+             Fault{"\"steps\": 4", "\"steps\": 4, \"stpes\": 4", "acoustic.stpes: unknown key"},
+             Fault{"\"steps\": 4", "\"steps\": 0", "acoustic.steps: wanted"},
+             Fault{"\"steps\": 4", "\"steps\": 4.5", "acoustic.steps: wanted an integer"},
+             Fault{"\"steps\": 4", "\"steps\": 4, \"steps\": 4", "acoustic.steps: given twice"},
+             Fault{"[16, 1]", "[16]", "acoustic.attention_window: wanted"},
+             Fault{"[16, 1]", "[16, -1]", "acoustic.attention_window[1]: wanted"},
+             Fault{"causal_convnext", "dit", "acoustic.estimator.type: got \"dit\""},
+             Fault{"acoustic.safetensors", "../acoustic.safetensors", "acoustic.file: got"},
+             Fault{"acoustic.safetensors", "a/b.safetensors", "acoustic.file: got"},
+             Fault{"\"vocab\": 513", "\"vocab\": 512", "t2s.vocab: got 512"},
+             Fault{"\"phonemes\": 732", "\"phonemes\": 322", "t2s.phoneme_vocab: got 732"},
+             Fault{"\"heads\": 2", "\"heads\": 5", "acoustic.heads: got 5"},
+             Fault{"[\"en\"]", "[]", "languages: wanted"},
+             Fault{"\"id\": \"starter\"", "\"id\": \"a/b\"", "id: got"},
+             Fault{"\"temperature\": 0.8", "\"temperature\": 0", "t2s.sampling.temperature: wanted"},
+             Fault{"{\"word_separator\": \"SP\"}", "[]", "text: wanted an object"},
+         }) {
+      CAPTURE(fault.to);
+      const std::string detail = fault_of(with(fault.from, fault.to));
+      CHECK(detail.find("voices/starter/manifest.json: ") == 0);
+      CHECK(detail.find(fault.named) != std::string::npos);
+    }
+  }
+
+  TEST_CASE("text that is not JSON is refused at every length") {
+    for (std::size_t n = 0; n < kGood.size(); n += 7) {
+      CHECK(parse_manifest(kGood.substr(0, n), ".").has_error());
+    }
+    CHECK(parse_manifest("[1]", ".").has_error());
+    CHECK(load_manifest("tests/data/no-such-voice").has_error());
+  }
+}
+
+}  // namespace
+}  // namespace tts
