@@ -19,8 +19,8 @@ constexpr std::uintmax_t kMaxFileBytes = 32 << 20;
 
 // The page runs its own scripts, WebAssembly and worklets, talks to stream servers, and loads nothing from elsewhere.
 constexpr std::string_view kContentSecurityPolicy =
-    "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self' blob:; connect-src 'self' ws: wss:; "
-    "style-src 'self' 'unsafe-inline'; img-src 'self' data:; media-src 'self' blob:; object-src 'none'; "
+    "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self' ws: wss:; "
+    "style-src 'self'; img-src 'self' data:; object-src 'none'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
 
 std::optional<std::string> percent_decode(std::string_view text) {

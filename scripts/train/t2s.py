@@ -3,8 +3,11 @@
     t2s.py --features DIR --tokens FILE --out FILE [--minutes M] [--resume]
 
 Teacher forcing with cross-entropy. One head of each middle layer is also taught the alignment the teacher's timing gives (which
-phoneme is being spoken at each token), so that attention is monotonic after minutes instead of hours. Half of the batches
-replace some input tokens by random ones, which teaches recovery from the model's own mistakes. EOS is an ordinary class.
+phoneme is being spoken at each token), so that attention is monotonic after minutes instead of hours. EOS is an ordinary class.
+
+An hour of speech is little for a language model, so it never sees the same tokens twice: utterances are tokenized again with
+another offset and rate, the beginning of one is spliced to the end of another at word boundaries, and a share of the input tokens
+is replaced by random ones, which also teaches recovery from the model's own mistakes.
 """
 import argparse
 import copy
@@ -19,6 +22,7 @@ import torch.nn.functional as F
 
 import nets
 from symbols import ids_of
+from prep import log_mel50
 from tokenizer import Tokenizer, is_held_out, load_features
 
 PROBE, HEADS = (1, 2, 3), 1     # layers whose first head is taught the alignment
@@ -36,6 +40,36 @@ def alignment(u, n):
     """Index of the phoneme spoken in the middle of each of n tokens; the row after the last one points at the end."""
     t = (np.arange(n + 1) + 0.5) * 0.04
     return torch.from_numpy(np.clip(np.searchsorted(u["start"], t, "right") - 1, 0, len(u["ph"]) - 1))
+
+
+class Utterance:
+    """What the training needs of one recording; `varied` gives it anew with another offset and rate."""
+
+    def __init__(self, u, codes):
+        self.wave, self.symbols, self.start, self.end = u["wave"], u["ph"], u["start"], u["end"]
+        self.phonemes = torch.tensor(ids_of(u["ph"]))
+        self.item = (self.phonemes, codes, alignment(u, len(codes)))
+        self.times = (self.start, self.end)
+        self.cuts = [i for i, p in enumerate(u["ph"]) if p == "SP"]
+
+    def vary(self, net, rng):
+        drop, rate = rng.randrange(0, 960), rng.uniform(0.94, 1.06)
+        x = self.wave[drop:].astype(np.float32) / 32767
+        x = np.interp(np.arange(0, len(x) - 1, rate), np.arange(len(x)), x).astype(np.float32)
+        x = torch.from_numpy(x[: len(x) // 960 * 960])
+        with torch.no_grad():
+            codes = net.nearest(net.encode(log_mel50(x)[None]))[0]
+        self.times = tuple(np.maximum(0, (z - drop / nets.RATE_HZ) / rate) for z in (self.start, self.end))
+        self.item = (self.phonemes, codes, alignment({"start": self.times[0], "ph": self.symbols}, len(codes)))
+
+
+def splice(a, b, rng):
+    """The beginning of a and the end of b, joined at word boundaries."""
+    i, j = rng.choice(a.cuts), rng.choice(b.cuts)
+    ka, kb = round(float(a.times[0][i]) / 0.04), round(float(b.times[0][j]) / 0.04)
+    (pa, ca, la), (pb, cb, lb) = a.item, b.item
+    ka, kb = min(ka, len(ca)), min(kb, len(cb))
+    return torch.cat([pa[:i], pb[j:]]), torch.cat([ca[:ka], cb[kb:]]), torch.cat([la[:ka].clamp(max=i - 1), (lb[kb:] - j).clamp(min=0) + i])
 
 
 def batches(items, budget, rng):
@@ -64,14 +98,28 @@ def collate(items, group, vocab):
             torch.stack([pad(x, P + 1, -1) for x in al]))
 
 
-def losses(net, b, noise=0.0, probe=PROBE):
+def neighbours(tokenizer, vocab, temperature=0.12):
+    """Soft targets [vocab, vocab]: a code's neighbours in the code book sound nearly the same and are nearly as right."""
+    e = tokenizer.embed
+    d = torch.cdist(e, e).pow(2)
+    scale = d.topk(4, largest=False).values[:, 1:].mean()                      # of the nearest ones, over all codes
+    soft = torch.zeros(vocab, vocab)
+    soft[: len(e), : len(e)] = torch.softmax(-d / (temperature * 4 * scale), -1)
+    soft[vocab - 1, vocab - 1] = 1
+    return soft
+
+
+def losses(net, b, noise=0.0, probe=PROBE, soft=None):
     ph, n_ph, tk, target, al = b
     inp = tk
     if noise > 0:
         inp = torch.where(torch.rand(tk.shape) < noise, torch.randint(0, net.vocab - 1, tk.shape), tk)
     with torch.autocast("cpu", torch.bfloat16):
         logits, probes = net(ph, n_ph, inp, probe)
-    ce = F.cross_entropy(logits.float().flatten(0, 1), target.flatten(), label_smoothing=0.05 if net.training else 0.0)
+    ce = F.cross_entropy(logits.float().flatten(0, 1), target.flatten())
+    if soft is not None:
+        ok = target >= 0
+        ce = 0.5 * ce - 0.5 * (soft[target[ok]] * F.log_softmax(logits[ok].float(), -1)).sum(-1).mean()
     with torch.no_grad():
         valid = target >= 0
         acc = (logits.argmax(-1) == target)[valid].float().mean()
@@ -93,8 +141,8 @@ def main():
     ap.add_argument("--out", required=True)
     ap.add_argument("--minutes", type=float, default=45)
     ap.add_argument("--lr", type=float, default=1e-3)
-    ap.add_argument("--dropout", type=float, default=0.1)
-    ap.add_argument("--budget", type=int, default=2400, help="positions per batch")
+    ap.add_argument("--dropout", type=float, default=0.15)
+    ap.add_argument("--budget", type=int, default=1600, help="positions per batch")
     ap.add_argument("--resume", action="store_true")
     ap.add_argument("--threads", type=int, default=1)
     a = ap.parse_args()
@@ -102,10 +150,16 @@ def main():
     torch.manual_seed(0)
     rng = random.Random(0)
     data = load_features(a.features)
-    tokens = tokenize(a.tokens, data)
-    items = [(torch.tensor(ids_of(u["ph"])), t, alignment(u, len(t)), is_held_out(u)) for u, t in zip(data, tokens)]
-    train, held = [i[:3] for i in items if not i[3]], [i[:3] for i in items if i[3]]
-    print(f"{len(train)} training, {len(held)} held-out utterances, {sum(len(t[1]) for t in train)} tokens")
+    codes = tokenize(a.tokens, data)
+    train = [Utterance(u, c) for u, c in zip(data, codes) if not is_held_out(u)]
+    held = [(torch.tensor(ids_of(u["ph"])), c, alignment(u, len(c))) for u, c in zip(data, codes) if is_held_out(u)]
+    print(f"{len(train)} training, {len(held)} held-out utterances, {sum(len(u.item[1]) for u in train)} tokens")
+    tokenizer = Tokenizer()
+    tokenizer.load_state_dict(torch.load(a.tokens))
+    tokenizer.eval()
+    soft = neighbours(tokenizer, nets.STARTER["t2s"]["vocab"])
+    print(f"soft targets: {soft.diagonal().mean():.2f} on the code itself")
+    spliceable = [u for u in train if len(u.cuts) > 1]
     net = nets.TextToSemantic()
     if a.resume:
         net.load_state_dict(torch.load(a.out))
@@ -115,15 +169,18 @@ def main():
     opt = torch.optim.AdamW(net.parameters(), a.lr, betas=(0.9, 0.98), weight_decay=0.02)
     held_batch = collate(held, range(len(held)), net.vocab)
     t0, step, log, last_eval = time.time(), 0, {}, time.time()
-    for group in batches(train, a.budget, rng):
+    for group in batches([u.item for u in train], a.budget, rng):
         part = (time.time() - t0) / 60 / a.minutes
         if part >= 1:
             break
         for g in opt.param_groups:
             g["lr"] = a.lr * min(1, (step + 1) / 300) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * part)))
-        ce, guide, acc = losses(net, collate(train, group, net.vocab), noise=rng.choice((0.0, 0.1)))
+        for k in rng.sample(group, min(4, len(group))):
+            train[k].vary(tokenizer, rng)
+        rows = [splice(train[k], rng.choice(spliceable), rng) if train[k].cuts and rng.random() < 0.4 else train[k].item for k in group]
+        ce, guide, acc = losses(net, collate(rows, range(len(rows)), net.vocab), noise=rng.choice((0.1, 0.25, 0.4)), soft=soft)
         opt.zero_grad()
-        (ce + 0.3 * guide).backward()
+        (ce + 0.5 * guide).backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         opt.step()
         step += 1

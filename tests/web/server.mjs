@@ -23,7 +23,7 @@ function freePort() {
 
 async function startProgram(program) {
   const port = await freePort();
-  const command = [path.join(root, 'scripts', 'with-env'), program, 'serve', '--port', String(port)];
+  const command = [program, 'serve', '--port', String(port)];
   const child = spawn(command[0], command.slice(1), { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
   let output = '';
   child.stdout.on('data', (data) => (output += data));
