@@ -41,7 +41,9 @@ TEST_SUITE("app/config") {
   }
 
   TEST_CASE("every key can be set by file, environment and flag, and is described") {
-    for (const auto& [key, value] : describe(Config{})) {
+    for (const auto& setting : describe(Config{})) {
+      const std::string& key = setting.first;
+      const std::string& value = setting.second;
       CAPTURE(key);
       const bool is_number = !value.empty() && value.find_first_not_of("0123456789") == std::string::npos;
       const std::string other = is_number ? (key == "engine.max_ahead_ms" ? "777" : "7") : "other";

@@ -1,8 +1,8 @@
 #include "src/audio/ogg_opus.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <string>
 #include <vector>
 
@@ -39,7 +39,8 @@ TEST_SUITE("audio/ogg_opus") {
   std::vector<Page> pages_of(const Bytes& bytes) {
     ogg_sync_state sync;
     ogg_sync_init(&sync);
-    std::memcpy(ogg_sync_buffer(&sync, static_cast<long>(bytes.size())), bytes.data(), bytes.size());
+    char* buffer = ogg_sync_buffer(&sync, static_cast<long>(bytes.size()));
+    std::copy(bytes.begin(), bytes.end(), buffer);
     ogg_sync_wrote(&sync, static_cast<long>(bytes.size()));
     std::vector<Page> pages;
     ogg_page page;

@@ -16,7 +16,9 @@ TEST_SUITE("audio/resampler") {
                                             {44100, 24000}, {24000, 44100}, {48000, 8000}};
 
   TEST_CASE("any chunking equals one pass") {
-    for (const auto& [in_hz, out_hz] : kRates) {
+    for (const auto& rates : kRates) {
+      const int in_hz = rates.first;
+      const int out_hz = rates.second;
       const std::vector<float> pcm = speech_like(static_cast<std::size_t>(in_hz), in_hz, 3);
       const std::vector<float> whole = resample(pcm, in_hz, out_hz).value();
       for (const std::size_t longest : {1U, 97U, 480U, 5000U}) {
@@ -40,7 +42,9 @@ TEST_SUITE("audio/resampler") {
   }
 
   TEST_CASE("the length is the input's, rounded") {
-    for (const auto& [in_hz, out_hz] : kRates) {
+    for (const auto& rates : kRates) {
+      const int in_hz = rates.first;
+      const int out_hz = rates.second;
       for (const std::size_t n : {0U, 1U, 2U, 3U, 479U, 480U, 481U, 12345U}) {
         CAPTURE(in_hz);
         CAPTURE(out_hz);
@@ -52,7 +56,9 @@ TEST_SUITE("audio/resampler") {
   }
 
   TEST_CASE("a sine stays that sine, in time and in size") {
-    for (const auto& [in_hz, out_hz] : kRates) {
+    for (const auto& rates : kRates) {
+      const int in_hz = rates.first;
+      const int out_hz = rates.second;
       CAPTURE(in_hz);
       CAPTURE(out_hz);
       const auto out = resample(sine(1000, static_cast<std::size_t>(in_hz), in_hz), in_hz, out_hz).value();
