@@ -11,7 +11,16 @@ import torch
 from safetensors.torch import save_file
 
 import nets
+from symbols import IDS
 from tokenizer import is_held_out, load_features
+
+
+UNSEEN = {"…": ".", "-": ","}                   # marks no training text had: they sound like the nearest one that had
+
+
+def fill_unseen(table):
+    for symbol, like in UNSEEN.items():
+        table[IDS[symbol]] = table[IDS[like]]
 
 
 def half(state, prefix=""):
@@ -34,8 +43,10 @@ def main():
     os.makedirs(a.out, exist_ok=True)
     t2s = torch.load(a.t2s)
     t2s["bert_proj.bias"] = t2s.pop("bert_proj_bias")
+    fill_unseen(t2s["ar_text_embedding.word_embeddings.weight"])
     save_file(half(t2s, "model."), f"{a.out}/t2s.safetensors")
     flow = torch.load(a.flow)["net"]
+    fill_unseen(flow["enc_p.text_embedding.weight"])
     save_file(half(flow), f"{a.out}/acoustic.safetensors")
     save_file(half(torch.load(a.vocoder)), f"{a.out}/vocoder.safetensors")
     # The speaker: the reference encoder's output over twelve stretches of training speech, averaged.
