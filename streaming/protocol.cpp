@@ -19,8 +19,8 @@ constexpr int kMaxDepth = 4;  // the deepest client message, open.format.codec, 
 
 // --- reading ---
 
-struct Node;
-using Object = std::vector<std::pair<std::string, Node>>;
+struct Member;
+using Object = std::vector<Member>;
 
 /// One JSON value of a client message. Strings may hold surrogate halves in three-byte form (see unescape).
 struct Node {
@@ -32,6 +32,11 @@ struct Node {
     static constexpr const char* kNames[] = {"null", "boolean", "integer", "integer", "number", "string", "object"};
     return kNames[value.index()];
   }
+};
+
+struct Member {
+  std::string name;
+  Node node;
 };
 
 Error bad(std::string detail) {
@@ -130,12 +135,12 @@ Result<Object> read_object(ondemand::object object, int depth) {
     std::string_view key;
     if (const auto error = field.unescaped_key().get(key)) return bad_json(error);
     std::string name = utf8::to_valid(key);
-    for (const auto& [seen, node] : out) {
-      if (seen == name) return bad("field " + quote(name) + " appears twice");
+    for (const Member& seen : out) {
+      if (seen.name == name) return bad("field " + quote(name) + " appears twice");
     }
     auto node = read_node(field.value(), depth + 1);
     if (!node) return node.error();
-    out.emplace_back(std::move(name), std::move(*node));
+    out.push_back(Member{std::move(name), std::move(*node)});
   }
   return out;
 }
@@ -215,9 +220,9 @@ class Fields {
 
   [[nodiscard]] const Node* find(std::string_view name) {
     for (std::size_t i = 0; i < object_.size(); ++i) {
-      if (object_[i].first == name) {
+      if (object_[i].name == name) {
         taken_[i] = true;
-        return &object_[i].second;
+        return &object_[i].node;
       }
     }
     return nullptr;
@@ -316,7 +321,7 @@ class Fields {
   [[nodiscard]] std::optional<Error> finish() {
     if (error_) return error_;
     for (std::size_t i = 0; i < object_.size(); ++i) {
-      if (!taken_[i]) return bad("unknown field " + quote(prefix_ + object_[i].first));
+      if (!taken_[i]) return bad("unknown field " + quote(prefix_ + object_[i].name));
     }
     return std::nullopt;
   }
