@@ -13,6 +13,7 @@
 #include <random>
 #include <stdexcept>
 #include <stop_token>
+#include <string>
 #include <thread>
 #include <utility>
 
@@ -51,7 +52,7 @@ struct Task {
   std::deque<ReadySegment> ready;  // phonemes done, waiting for their turn
   int queued = 0;                  // segments accepted and not finished
   bool ended = false;
-  std::exception_ptr text_failure;
+  std::optional<std::string> text_failure;  // what the text thread says went wrong
   std::optional<Clock::time_point> first_speak;
 
   std::atomic<bool> cancelled{false};
@@ -228,21 +229,21 @@ void Engine::run_text(const std::stop_token& stop) {
   while (auto job = text_queue_.pop(stop)) {
     const auto start = Clock::now();
     ReadySegment ready{std::move(job->segment), {}, 0};
-    std::exception_ptr failure;
+    std::optional<std::string> failure;  // words, not the exception: no object is shared by two threads
     if (!job->task->cancelled) {
       try {
         FrontendOptions options;
         options.lang = job->task->options.lang;
         options.word_separator = job->task->voice->word_separator();
         ready.phonemes = phonemize_(ready.text.text, options).phonemes;
-      } catch (...) {
-        failure = std::current_exception();
+      } catch (const std::exception& e) {
+        failure = e.what();
       }
     }
     ready.text_ms = ms_between(start, Clock::now());
     {
       const std::lock_guard lock(job->task->mutex);
-      if (failure) job->task->text_failure = failure;
+      if (failure) job->task->text_failure = std::move(failure);
       job->task->ready.push_back(std::move(ready));
     }
     wake();
@@ -331,7 +332,7 @@ Engine::LastWord Engine::advance(Task& task) {
     std::optional<ReadySegment> next;
     {
       const std::lock_guard lock(task.mutex);
-      if (task.text_failure) std::rethrow_exception(std::exchange(task.text_failure, nullptr));
+      if (task.text_failure) throw std::runtime_error(*task.text_failure);
       if (!task.ready.empty()) {
         next = std::move(task.ready.front());
         task.ready.pop_front();
