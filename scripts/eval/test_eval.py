@@ -1,5 +1,6 @@
 """Tests of the pure functions: python -m unittest discover -s scripts/eval"""
 import pathlib
+import types
 import unittest
 
 import numpy as np
@@ -8,7 +9,7 @@ import asr
 import repeats
 import run
 import spectrogram
-import teacher
+import teacher_speech
 import wording
 
 RATE_HZ = 24000
@@ -173,11 +174,12 @@ class Repeats(unittest.TestCase):
 
 
 class Teacher(unittest.TestCase):
-    LEXICON = {"the": ["DH", "AH0"], "apple": ["AE1", "P", "AH0", "L"], "foot": ["F", "UH1", "T"], "bridge": ["B", "R", "IH1", "JH"],
+    WORDS = {"the": ["DH", "AH0"], "apple": ["AE1", "P", "AH0", "L"], "foot": ["F", "UH1", "T"], "bridge": ["B", "R", "IH1", "JH"],
                "water": ["W", "AO1", "T", "ER0"], "two": ["T", "UW1"], "x": ["EH1", "K", "S"]}
+    LEXICON = types.SimpleNamespace(words=WORDS)
 
     def test_phonemes(self):
-        say = lambda text: teacher.phonemes(text, self.LEXICON)
+        say = lambda text: "".join(s for _, s in teacher_speech.sequence(text, self.LEXICON) or [])
         self.assertEqual(say("The apple"), "ði ˈæpəl.")
         self.assertEqual(say("the footbridge!"), "ðə fˈʊt bɹˈɪʤ!")
         self.assertEqual(say("2, water?"), "tˈu, wˈɔTəɹ?")

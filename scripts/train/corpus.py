@@ -1,6 +1,6 @@
 """The training text: own sentences, everyday templates, rare-word lists, and public-domain prose.
 
-    corpus.py --cmudict FILE --out list.tsv [--prose FILE ...] [--seed 5]
+    corpus.py --cmudict FILE --out list.tsv [--prose FILE ...] [--longest 17] [--templates 1500] [--rare 500] [--seed 5]
 
 Writes `id<TAB>text` lines. FILE of --prose: lines `name|text` (the LJ Speech transcripts, public domain, are such a file). Every
 word of a kept line is in CMUdict, so that the pronunciation the teacher is given is the one the front end gives.
@@ -62,6 +62,9 @@ def main():
     ap.add_argument("--cmudict", required=True)
     ap.add_argument("--prose", nargs="*", default=[])
     ap.add_argument("--out", required=True)
+    ap.add_argument("--longest", type=int, default=17, help="words of the longest line of prose")
+    ap.add_argument("--templates", type=int, default=1500, help="lines from templates")
+    ap.add_argument("--rare", type=int, default=500, help="lists of rare words")
     ap.add_argument("--seed", type=int, default=5)
     a = ap.parse_args()
     rng, lexicon = random.Random(a.seed), Lexicon(a.cmudict)
@@ -73,11 +76,11 @@ def main():
     for path in a.prose:
         for l in open(path, encoding="utf8"):
             name, text = l.rstrip("\n").split("|")[:2]
-            if 3 <= len(text.split()) <= 17:
+            if 3 <= len(text.split()) <= a.longest:
                 prose.append((os.path.splitext(os.path.basename(name))[0], text))
     plain = [w for w in lexicon.words if w.isalpha() and 4 <= len(w) <= 11]
-    rare = [(f"r{i:05d}", "{} {}, {} and {}.".format(*rng.sample(plain, 4)).capitalize()) for i in range(500)]
-    pools = [[r for r in p if r[1] not in held_out and parse(r[1], lexicon)] for p in (own, prose, templates(rng, lexicon, 1500), rare)]
+    rare = [(f"r{i:05d}", "{} {}, {} and {}.".format(*rng.sample(plain, 4)).capitalize()) for i in range(a.rare)]
+    pools = [[r for r in p if r[1] not in held_out and parse(r[1], lexicon)] for p in (own, prose, templates(rng, lexicon, a.templates), rare)]
     for p in pools:
         rng.shuffle(p)
     # Interleaved in proportion, so that any beginning of the list is a fair sample of all of it.

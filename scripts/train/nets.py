@@ -78,9 +78,8 @@ class T2SLayer(nn.Module):
         a = self.self_attn
         q, k, v = F.linear(x, a.in_proj_weight, a.in_proj_bias).view(B, T, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
         p = None
-        if want_attention:
-            s = (q @ k.transpose(-1, -2)).float() / math.sqrt(D // self.heads) + bias
-            p = torch.softmax(s, -1)
+        if want_attention or (self.training and not x.is_cuda and T < 512):      # on a CPU the fused backward is the slower one
+            p = torch.softmax((q @ k.transpose(-1, -2)).float() / math.sqrt(D // self.heads) + bias, -1)
             y = p.to(v.dtype) @ v
         else:
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
@@ -140,7 +139,7 @@ class TextToSemantic(nn.Module):
         probes = {}
         for i, layer in enumerate(self.h["layers"]):
             h, p = layer(h, bias, i in probe)
-            if p is not None:
+            if i in probe:
                 probes[i] = p
         last = h[torch.arange(B, device=h.device), n_phonemes - 1]             # the prompt-free first row: last text row
         return self.ar_predict_layer(torch.cat([last[:, None], h[:, T:]], 1)), probes

