@@ -15,15 +15,15 @@
 namespace tts::parity {
 namespace {
 
-std::map<std::string, Handler>& handlers() {
-  static std::map<std::string, Handler> registered;
+std::multimap<std::string, Handler>& handlers() {
+  static std::multimap<std::string, Handler> registered;
   return registered;
 }
 
 }  // namespace
 
 Registration::Registration(std::string name, Handler handler) {
-  handlers()[std::move(name)] = std::move(handler);
+  handlers().emplace(std::move(name), std::move(handler));
 }
 
 at::Tensor Fixture::array(const std::string& key) const {
@@ -63,8 +63,16 @@ void Report::fail(const std::string& name, const std::string& reason) {
 }
 
 void Report::skip(const std::string& name) {
-  std::printf("%s - - SKIP\n", name.c_str());
-  ++skipped_;
+  ++skips_[name];
+}
+
+void Report::end_file(int handlers) {
+  for (const auto& [name, skips] : skips_) {
+    if (skips < handlers) continue;
+    std::printf("%s - - SKIP\n", name.c_str());
+    ++skipped_;
+  }
+  skips_.clear();
 }
 
 void CaseReport::close(std::string_view quantity, const at::Tensor& got, const at::Tensor& want, double tolerance,
@@ -142,12 +150,10 @@ int run(const std::filesystem::path& directory) {
   for (const std::filesystem::path& path : files) {
     try {
       const Fixture fixture = load(path);
-      const auto handler = handlers().find(fixture.name);
-      if (handler != handlers().end()) {
-        handler->second(fixture, report);
-      } else {
-        for_each_case(fixture, report, [](const Json&, CaseReport& check) { check.skip(); });
-      }
+      const auto [first, last] = handlers().equal_range(fixture.name);
+      for (auto handler = first; handler != last; ++handler) handler->second(fixture, report);
+      if (first == last) for_each_case(fixture, report, [](const Json&, CaseReport& check) { check.skip(); });
+      report.end_file(std::max(1, static_cast<int>(std::distance(first, last))));
     } catch (const std::exception& error) {
       report.fail(path.stem().string(), error.what());
     }

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -24,7 +25,8 @@
 //       });
 //     });
 //
-// Fixture files without a handler, and cases a handler skips, are listed as SKIP and counted apart.
+// A file may have several handlers, each for some of its cases. Fixture files without a handler, and cases all their
+// handlers skip, are listed as SKIP and counted apart.
 
 namespace tts::parity {
 
@@ -47,7 +49,10 @@ class Report {
   void check(const std::string& name, double error, double tolerance);
   /// An exception or a shape mismatch: prints FAIL with error "inf" and the reason on standard error.
   void fail(const std::string& name, const std::string& reason);
+  /// Listed only when all handlers of the file skip it.
   void skip(const std::string& name);
+  /// Lists what was skipped `handlers` times since the last call.
+  void end_file(int handlers);
 
   [[nodiscard]] int passed() const noexcept { return passed_; }
   [[nodiscard]] int failed() const noexcept { return failed_; }
@@ -57,6 +62,7 @@ class Report {
   int passed_ = 0;
   int failed_ = 0;
   int skipped_ = 0;
+  std::map<std::string, int> skips_;  ///< of this file
 };
 
 /// Report with "file/case." put before each name.
@@ -71,7 +77,7 @@ class CaseReport {
   void error(std::string_view quantity, double error, double tolerance);
   /// Exact: reported error is 0 or 1.
   void same(std::string_view quantity, bool equal);
-  /// This build has no such stage.
+  /// This handler does not check this case, or the build has no such stage.
   void skip();
 
  private:
@@ -81,7 +87,7 @@ class CaseReport {
 
 using Handler = std::function<void(const Fixture&, Report&)>;
 
-/// Registers a handler for the fixture file `<name>.json`; define as a namespace-scope constant.
+/// Adds a handler for the fixture file `<name>.json`; define as a namespace-scope constant.
 struct Registration {
   Registration(std::string name, Handler handler);
 };
