@@ -1,14 +1,8 @@
 #include "src/core/safetensors.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cerrno>
 #include <cstring>
 #include <fstream>
 #include <limits>
@@ -20,6 +14,7 @@
 #include <simdjson.h>
 
 #include "src/core/log.h"
+#include "src/core/mapped_file.h"
 #include "src/core/utf8.h"
 
 namespace tts {
@@ -221,47 +216,6 @@ void append_json_string(std::string& out, std::string_view text) {
 
 }  // namespace
 
-/// A file in memory, read-only; unmapped with the last SafeTensors that uses it.
-class SafeTensors::Mapping {
- public:
-  static Result<std::shared_ptr<const Mapping>> open(const std::filesystem::path& file) {
-    const auto failed = [&](const char* what) {
-      return bad(file.string(), std::string(what) + ": " + std::system_category().message(errno));
-    };
-    const int fd = ::open(file.c_str(), O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return failed("cannot open");
-    struct stat status = {};
-    if (::fstat(fd, &status) != 0 || !S_ISREG(status.st_mode)) {
-      ::close(fd);
-      return bad(file.string(), "not a regular file");
-    }
-    const auto size = static_cast<std::size_t>(status.st_size);
-    if (size < kLengthBytes) {
-      ::close(fd);
-      return bad(file.string(), "got " + std::to_string(size) + " bytes, wanted at least 8 (header length)");
-    }
-    void* address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
-    const int error = errno;
-    ::close(fd);
-    errno = error;
-    if (address == MAP_FAILED) return failed("cannot map");
-    return std::shared_ptr<const Mapping>(new Mapping(address, size));
-  }
-
-  ~Mapping() { ::munmap(address_, size_); }
-  Mapping(const Mapping&) = delete;
-  Mapping& operator=(const Mapping&) = delete;
-
-  [[nodiscard]] std::span<const std::byte> bytes() const noexcept {
-    return {static_cast<const std::byte*>(address_), size_};
-  }
-
- private:
-  Mapping(void* address, std::size_t size) : address_(address), size_(size) {}
-  void* address_;
-  std::size_t size_;
-};
-
 const char* to_string(Dtype dtype) noexcept {
   return row_of(dtype).name;
 }
@@ -274,7 +228,7 @@ std::int64_t TensorView::numel() const noexcept {
 }
 
 Result<SafeTensors> SafeTensors::open(const std::filesystem::path& file) {
-  auto mapping = Mapping::open(file);
+  auto mapping = MappedFile::open(file);
   if (!mapping) return mapping.error();
   auto opened = parse((*mapping)->bytes(), file.string());
   if (opened) opened->mapping_ = *mapping;
@@ -396,7 +350,10 @@ Result<std::vector<float>> to_floats(const TensorView& tensor) {
   }
 }
 
-Result<std::vector<std::byte>> to_safetensors(TensorList tensors, const Metadata& metadata) {
+namespace {
+
+/// Length and JSON header of a file of these tensors, padded so that their bytes start 8-byte aligned.
+Result<std::string> file_start(TensorList tensors, const Metadata& metadata) {
   constexpr std::string_view kLabel = "new safetensors file";
   std::string header = "{";
   const auto key = [&](std::string_view name) {
@@ -438,26 +395,48 @@ Result<std::vector<std::byte>> to_safetensors(TensorList tensors, const Metadata
   header += '}';
   header.append((8 - header.size() % 8) % 8, ' ');
 
-  std::vector<std::byte> out;
-  out.reserve(kLengthBytes + header.size() + offset);
+  std::string start;
+  start.reserve(kLengthBytes + header.size());
   for (std::size_t i = 0; i < kLengthBytes; ++i) {
-    out.push_back(static_cast<std::byte>(static_cast<std::uint64_t>(header.size()) >> (8 * i)));
+    start += static_cast<char>(static_cast<std::uint8_t>(static_cast<std::uint64_t>(header.size()) >> (8 * i)));
   }
-  const auto header_bytes = std::as_bytes(std::span(header));
-  out.insert(out.end(), header_bytes.begin(), header_bytes.end());
+  return start + header;
+}
+
+}  // namespace
+
+Result<std::vector<std::byte>> to_safetensors(TensorList tensors, const Metadata& metadata) {
+  const auto start = file_start(tensors, metadata);
+  if (!start) return start.error();
+  std::size_t size = start->size();
+  for (const TensorView& tensor : tensors) size += tensor.data.size();
+  std::vector<std::byte> out;
+  out.reserve(size);
+  const auto start_bytes = std::as_bytes(std::span(*start));
+  out.insert(out.end(), start_bytes.begin(), start_bytes.end());
   for (const TensorView& tensor : tensors) out.insert(out.end(), tensor.data.begin(), tensor.data.end());
   return out;
 }
 
-Result<void> write_safetensors(const std::filesystem::path& file, TensorList tensors, const Metadata& metadata) {
-  const auto bytes = to_safetensors(tensors, metadata);
-  if (!bytes) return bytes.error();
+Result<void> write_safetensors(const std::filesystem::path& file, TensorList tensors, const Metadata& metadata,
+                               const WriteObserver& observer) {
+  const auto start = file_start(tensors, metadata);
+  if (!start) return start.error();
   std::filesystem::path part = file;
   part += ".part";
   std::error_code error;
   {
     std::ofstream out(part, std::ios::binary | std::ios::trunc);
-    out.write(reinterpret_cast<const char*>(bytes->data()), static_cast<std::streamsize>(bytes->size()));
+    const auto write = [&](std::span<const std::byte> bytes) {
+      constexpr std::size_t kBlock = 4U << 20U;
+      for (std::size_t at = 0; at < bytes.size() && out; at += kBlock) {
+        const auto block = bytes.subspan(at, std::min(kBlock, bytes.size() - at));
+        out.write(reinterpret_cast<const char*>(block.data()), static_cast<std::streamsize>(block.size()));
+        if (observer) observer(block);
+      }
+    };
+    write(std::as_bytes(std::span(*start)));
+    for (const TensorView& tensor : tensors) write(tensor.data);
     out.close();
     if (!out) {
       std::filesystem::remove(part, error);

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -13,6 +14,8 @@
 #include "src/core/result.h"
 
 namespace tts {
+
+class MappedFile;
 
 /// Element types of the safetensors format that weights may use.
 enum class Dtype { f64, f32, f16, bf16, i64, i32, i8, u8 };
@@ -65,11 +68,10 @@ class SafeTensors {
   [[nodiscard]] const std::string& label() const noexcept { return label_; }
 
  private:
-  class Mapping;
   SafeTensors() = default;
 
   std::string label_;
-  std::shared_ptr<const Mapping> mapping_;
+  std::shared_ptr<const MappedFile> mapping_;
   std::vector<TensorView> tensors_;
   std::map<std::string, std::size_t, std::less<>> index_;
   std::map<std::string, std::string, std::less<>> metadata_;
@@ -91,8 +93,12 @@ using TensorList = std::span<const TensorView>;
 [[nodiscard]] Result<std::vector<std::byte>> to_safetensors(
     TensorList tensors, const std::map<std::string, std::string, std::less<>>& metadata = {});
 
+/// Hears the bytes of a file as they are written, in order, in blocks of at most 4 MiB.
+using WriteObserver = std::function<void(std::span<const std::byte> block)>;
+
 /// Writes a file beside `file` and renames it over, so that a reader sees the old file or the new one, never a part.
 [[nodiscard]] Result<void> write_safetensors(const std::filesystem::path& file, TensorList tensors,
-                                             const std::map<std::string, std::string, std::less<>>& metadata = {});
+                                             const std::map<std::string, std::string, std::less<>>& metadata = {},
+                                             const WriteObserver& observer = {});
 
 }  // namespace tts
