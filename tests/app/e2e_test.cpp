@@ -186,6 +186,22 @@ TEST_SUITE("app/e2e") {
     CHECK(get_status(served.port, "/healthz").empty());
   }
 
+  TEST_CASE("a flush with nothing to say is answered, before and after speech") {
+    Served served;
+    auto client = StreamClient::connect("127.0.0.1", served.port).value();
+    listen(client, "hello");
+    REQUIRE(client.send(R"({"type":"open","ctx":2,"voice":"starter","format":{"codec":"opus","rate":48000}})"));
+    REQUIRE(client.send(R"({"type":"flush","ctx":2,"id":"before"})"));
+    CHECK(json_field(listen(client, "flushed").messages.back(), "id") == "before");
+    REQUIRE(client.send(R"({"type":"text","ctx":2,"text":"Good morning."})"));
+    REQUIRE(client.send(R"({"type":"flush","ctx":2,"id":"spoken"})"));
+    CHECK(json_field(listen(client, "flushed").messages.back(), "id") == "spoken");
+    REQUIRE(client.send(R"({"type":"flush","ctx":2,"id":"after"})"));
+    CHECK(json_field(listen(client, "flushed").messages.back(), "id") == "after");
+    REQUIRE(client.send(R"({"type":"end","ctx":2})"));
+    listen(client, "done");
+  }
+
   TEST_CASE("on SIGTERM a running utterance is finished, new ones are not taken") {
     Served served;
     auto client = StreamClient::connect("127.0.0.1", served.port).value();

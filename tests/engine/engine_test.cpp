@@ -218,6 +218,25 @@ TEST_SUITE("engine") {
     CHECK(sink->metrics.first_token_ms <= sink->metrics.first_audio_ms);
   }
 
+  TEST_CASE("a flush with nothing to say is answered at once, before and after speech") {
+    const Fixture f;
+    auto sink = std::make_shared<Collector>();
+    auto utterance = f.open(sink);
+    TextSegment nothing = segment("", 0);
+    nothing.flush = true;
+    nothing.flush_id = "before";
+    CHECK(utterance->speak(nothing).has_value());
+    CHECK(utterance->speak(segment("ab", 0)).has_value());
+    nothing.flush_id = "after";
+    CHECK(utterance->speak(nothing).has_value());
+    utterance->end();
+    REQUIRE(sink->wait_over());
+    CHECK(sink->pcm == spoken("ab"));
+    CHECK(sink->marks.size() == 1);
+    using Flushed = std::vector<std::pair<std::string, std::int64_t>>;
+    CHECK(sink->flushed == Flushed{{"before", 0}, {"after", 400}});
+  }
+
   TEST_CASE("the first chunk is small and later ones grow up to the limit") {
     const Fixture f;
     auto sink = std::make_shared<Collector>();
