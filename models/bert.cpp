@@ -1,0 +1,122 @@
+#include "models/bert.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <utility>
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/gelu.h>
+
+#include "src/core/utf8.h"
+
+namespace tts {
+namespace {
+
+constexpr std::int64_t kUnusedLayers = 2;
+
+/// Old checkpoints call a norm's gain and bias "gamma" and "beta".
+LayerNorm make_norm(const WeightScope& scope, std::int64_t channels, double eps) {
+  const bool old = !scope.has("weight") && scope.has("gamma");
+  return {scope, channels, eps, old ? "gamma" : "weight", old ? "beta" : "bias"};
+}
+
+at::Tensor to_index(std::span<const std::int32_t> values) {
+  at::Tensor index = at::empty({static_cast<std::int64_t>(values.size())}, at::kLong);
+  std::copy(values.begin(), values.end(), index.data_ptr<std::int64_t>());
+  return index;
+}
+
+}  // namespace
+
+Bert::Bert(const WeightScope& weights, const BertConfig& config) : config_(config) {
+  if (config.layers <= kUnusedLayers || config.heads < 1 || config.hidden % config.heads != 0) {
+    throw ModelError("BERT: got " + std::to_string(config.layers) + " layers and " + std::to_string(config.heads) +
+                     " heads of " + std::to_string(config.hidden) + " values, wanted 3 layers or more and whole heads");
+  }
+  const WeightScope embeddings = weights("embeddings");
+  words_ = embeddings.get("word_embeddings.weight", {config.vocab, config.hidden});
+  positions_ = embeddings.get("position_embeddings.weight", {config.positions, config.hidden}) +
+               embeddings.get("token_type_embeddings.weight", {config.types, config.hidden}).narrow(0, 0, 1);
+  norm_ = make_norm(embeddings("LayerNorm"), config.hidden, config.eps);
+  for (std::int64_t i = 0; i < config.layers - kUnusedLayers; ++i) {
+    const WeightScope scope = weights("encoder.layer", i);
+    const WeightScope attention = scope("attention");
+    Layer layer;
+    layer.query = Linear(attention("self.query"), config.hidden, config.hidden);
+    layer.key = Linear(attention("self.key"), config.hidden, config.hidden);
+    layer.value = Linear(attention("self.value"), config.hidden, config.hidden);
+    layer.out = Linear(attention("output.dense"), config.hidden, config.hidden);
+    layer.attention_norm = make_norm(attention("output.LayerNorm"), config.hidden, config.eps);
+    layer.inner = Linear(scope("intermediate.dense"), config.hidden, config.ff);
+    layer.outer = Linear(scope("output.dense"), config.ff, config.hidden);
+    layer.final_norm = make_norm(scope("output.LayerNorm"), config.hidden, config.eps);
+    layers_.push_back(std::move(layer));
+  }
+}
+
+at::Tensor Bert::forward(std::span<const std::int32_t> ids, const Probe* probe) const {
+  const auto n = static_cast<std::int64_t>(ids.size());
+  if (n < 1 || n > config_.positions) {
+    throw ModelError("BERT: got " + std::to_string(n) + " tokens, wanted 1 to " + std::to_string(config_.positions));
+  }
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] < 0 || ids[i] >= config_.vocab) {
+      throw ModelError("BERT's token " + std::to_string(i) + ": got " + std::to_string(ids[i]) + ", wanted 0.." +
+                       std::to_string(config_.vocab - 1));
+    }
+  }
+  at::Tensor x = norm_(words_.index_select(0, to_index(ids)) + positions_.narrow(0, 0, n));  // [tokens, hidden]
+  if (probe != nullptr) (*probe)("embedding_output", x);
+  const double scale = 1.0 / std::sqrt(static_cast<double>(config_.hidden / config_.heads));
+  for (const Layer& l : layers_) {
+    x = l.attention_norm(x + l.out(attend(l.query(x), l.key(x), l.value(x), config_.heads, scale)));
+    x = l.final_norm(x + l.outer(at::gelu(l.inner(x))));
+  }
+  return x;
+}
+
+at::Tensor repeat_rows(const at::Tensor& rows, std::span<const std::int32_t> counts) {
+  check_shape(rows, {static_cast<std::int64_t>(counts.size()), -1}, "rows to repeat");
+  std::vector<std::int32_t> index;
+  for (std::size_t i = 0; i < counts.size(); ++i) {
+    if (counts[i] < 0) {
+      throw ModelError("count " + std::to_string(i) + ": got " + std::to_string(counts[i]) + ", wanted 0 or more");
+    }
+    index.insert(index.end(), static_cast<std::size_t>(counts[i]), static_cast<std::int32_t>(i));
+  }
+  return rows.index_select(0, to_index(index));
+}
+
+BertFeatures::BertFeatures(WordPiece tokenizer, Bert bert) : tokenizer_(std::move(tokenizer)), bert_(std::move(bert)) {
+  if (tokenizer_.max_id() >= bert_.vocab()) {
+    throw ModelError("vocabulary: got the id " + std::to_string(tokenizer_.max_id()) + ", the network knows 0.." +
+                     std::to_string(bert_.vocab() - 1));
+  }
+}
+
+at::Tensor BertFeatures::features(std::string_view text, std::span<const std::int32_t> word2ph) const {
+  const std::size_t n_characters = utf8::count_code_points(text);
+  if (word2ph.size() != n_characters) {
+    throw ModelError("word2ph: got " + std::to_string(word2ph.size()) + " counts, wanted " +
+                     std::to_string(n_characters) + ", one for each character");
+  }
+  if (n_characters == 0) return at::empty({0, bert_.hidden()}, at::kFloat);
+  const std::vector<WordPiece::Token> tokens = tokenizer_.encode(text);
+  std::vector<std::int32_t> ids = {tokenizer_.cls()};
+  for (const WordPiece::Token& token : tokens) ids.push_back(token.id);
+  ids.push_back(tokenizer_.sep());
+  const at::Tensor hidden = bert_.forward(ids);  // [tokens + 2, hidden]
+  if (tokens.size() == n_characters) {
+    return repeat_rows(hidden.narrow(0, 1, static_cast<std::int64_t>(n_characters)), word2ph);
+  }
+  std::vector<std::int32_t> row_of(n_characters, 0);  // [CLS] before the first token
+  std::size_t at = 0;
+  for (std::size_t i = 0; i < n_characters; ++i) {
+    while (at < tokens.size() && tokens[at].begin <= i) ++at;  // the last token that begins here or before
+    row_of[i] = static_cast<std::int32_t>(at);                 // row 0 is [CLS]
+  }
+  return repeat_rows(hidden.index_select(0, to_index(row_of)), word2ph);
+}
+
+}  // namespace tts
