@@ -34,12 +34,27 @@ class Hifigan {
   [[nodiscard]] at::Tensor forward(const at::Tensor& mel, const at::Tensor& condition = {},
                                    const Probe* probe = nullptr) const;
 
+  /// One utterance in a stream: what every convolution still needs of its input, and the shorter sides of the sums.
+  /// Nothing is computed twice, and any chunking equals forward() of the whole.
+  struct State {
+    at::Tensor condition;          ///< [1, channels, 1], or undefined
+    std::vector<at::Tensor> held;  ///< in the order of the layers
+    bool ended = false;
+  };
+  /// condition [condition], undefined when the config has none.
+  [[nodiscard]] State initial_state(const at::Tensor& condition = {}) const;
+  /// frames [n, in] -> the samples [m] that are certain now; with `last` all that remain.
+  [[nodiscard]] at::Tensor step(const at::Tensor& frames, State& state, bool last) const;
+  /// Samples that are certain after the first n frames of a stream.
+  [[nodiscard]] std::int64_t certain_samples(std::int64_t n_frames) const;
+
   [[nodiscard]] std::int64_t hop_samples() const;
 
  private:
   struct Conv {
     at::Tensor weight, bias;
   };
+  class Cursor;
   struct ResBlock {
     std::vector<Conv> first, second;  ///< one pair per dilation
     std::int64_t kernel = 3;

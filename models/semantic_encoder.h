@@ -96,6 +96,8 @@ class SemanticEncoder {
   [[nodiscard]] at::Tensor project(const at::Tensor& encoded) const;
 
   [[nodiscard]] std::optional<AttentionWindow> receptive_field() const;
+  /// Channels of the frames that encode() returns.
+  [[nodiscard]] std::int64_t hidden() const { return config_.hidden; }
 
  private:
   SemanticEncoderConfig config_;

@@ -1,0 +1,59 @@
+#include "models/prefix_encoder.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include <ATen/ops/cat.h>
+#include <ATen/ops/zeros.h>
+
+namespace tts {
+
+std::int64_t PrefixPolicy::block_end(std::int64_t index) const {
+  std::int64_t end = first;
+  double size = static_cast<double>(next);
+  for (std::int64_t i = 0; i < index; ++i) {
+    end += std::min(max, static_cast<std::int64_t>(std::lround(size)));
+    size = std::min(size * growth, static_cast<double>(max));
+  }
+  return end;
+}
+
+std::int64_t PrefixPolicy::settled(std::int64_t n) const {
+  std::int64_t end = 0;
+  for (std::int64_t i = 0; lookahead && block_end(i) + *lookahead <= n; ++i) {
+    end = block_end(i);
+  }
+  return end;
+}
+
+PrefixEncoder::PrefixEncoder(const SovitsFront& front, std::span<const std::int32_t> phonemes,
+                             const SovitsFront::Speaker& speaker, const PrefixPolicy& policy)
+    : front_(&front),
+      ge_(speaker.text_ge),
+      text_(front.encoder().encode_text(to_id_tensor(phonemes))),
+      policy_(policy) {}
+
+at::Tensor PrefixEncoder::encode(std::int64_t begin, std::int64_t end, std::int64_t known) const {
+  return front_->encoder().encode(quantized_.slice(0, 2 * known), text_, ge_).narrow(0, 2 * begin, 2 * (end - begin));
+}
+
+at::Tensor PrefixEncoder::push(std::span<const std::int32_t> tokens, bool last) {
+  if (!tokens.empty()) {
+    quantized_.append(front_->quantize(to_id_tensor(tokens)));
+  }
+  const std::int64_t known = this->tokens();
+  std::vector<at::Tensor> out;
+  while (policy_.lookahead && policy_.block_end(block_) + *policy_.lookahead <= known) {
+    const std::int64_t end = policy_.block_end(block_++);
+    out.push_back(encode(done_, end, end + *policy_.lookahead));
+    done_ = end;
+  }
+  if (last && done_ < known) {
+    out.push_back(encode(done_, known, known));
+    done_ = known;
+  }
+  return out.empty() ? at::zeros({0, front_->encoder().hidden()}, at::kFloat) : out.size() == 1 ? out[0] : at::cat(out);
+}
+
+}  // namespace tts
