@@ -1,10 +1,11 @@
 """Acoustic model of the starter voice: semantic codes + phonemes + reference -> mel (nets.AcousticModel).
 
-    flow.py --features DIR --tokens FILE --out FILE [--minutes M] [--resume]
+    flow.py --features DIR --tokens FILE --out FILE [--again FILE] [--minutes M] [--resume]
 
 Conditional flow matching (Lipman et al. 2023, OT path: x_t = (1 - t) x0 + t x1, target x1 - x0) on random crops; the reference
 is a random stretch of another utterance of the same voice. A small direct mel loss on the features (a linear read-out
-dropped after training) makes the encoder useful before the estimator is.
+dropped after training) makes the encoder useful before the estimator is. With --again (pseudo.py) half of the crops get the tokens that
+T2S was taught with, where they differ from the recording's own.
 """
 import argparse
 import copy
@@ -55,6 +56,7 @@ def main():
     ap.add_argument("--features", required=True)
     ap.add_argument("--tokens", required=True)
     ap.add_argument("--out", required=True)
+    ap.add_argument("--again", help="file of `pseudo.py again`")
     ap.add_argument("--minutes", type=float, default=45)
     ap.add_argument("--lr", type=float, default=1e-3)
     ap.add_argument("--batch", type=int, default=12)
@@ -66,6 +68,11 @@ def main():
     rng = random.Random(0)
     data = load_features(a.features)
     ids = tokenize(a.tokens, data)
+    other = ids
+    if a.again:
+        mel50 = torch.load(a.again, weights_only=False)
+        other = tokenize(a.tokens, [dict(u, mel50=mel50.get(u["id"], u["mel50"])) for u in data])
+        print(f"tokens of both kinds agree: {np.mean([(p == q).float().mean().item() for p, q in zip(ids, other)]):.3f}")
     ph = [torch.tensor(ids_of(u["ph"])) for u in data]
     index = [i for i, u in enumerate(data) if not is_held_out(u)]
     held = [i for i, u in enumerate(data) if is_held_out(u)][:24]
@@ -107,7 +114,7 @@ def main():
             break
         for g in opt.param_groups:
             g["lr"] = a.lr * min(1, (step + 1) / 200) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * part)))
-        b = collate([crop(data[index[j]], ids[index[j]], ph[index[j]], refs, rng) for j in np.random.choice(len(index), a.batch, p=w)])
+        b = collate([crop(data[index[j]], rng.choice((ids, other))[index[j]], ph[index[j]], refs, rng) for j in np.random.choice(len(index), a.batch, p=w)])
         fm, direct = loss_of(net, b, torch.randn(b[1].shape), torch.rand(a.batch))
         opt.zero_grad()
         (fm + 0.5 * direct).backward()
@@ -128,10 +135,10 @@ def main():
                 mu = ema.features(code, p, n_p, ema.ref_enc(ref))
                 x = ema.sample(mu, hx0, 4)
                 l1 = ((x - mel).abs() * mask[..., None]).sum() / mask.sum() / nets.N_MEL * 7
-            torch.save(dict(net=ema.state_dict(), readout=readout.state_dict()), a.out)
+            nets.save(dict(net=ema.state_dict(), readout=readout.state_dict()), a.out)
             print(f"step {step} {(time.time() - t0) / 60:.1f} min " + " ".join(f"{k} {v:.4f}" for k, v in log.items())
                   + f" | held out: fm {hf:.4f} direct {hd:.4f} sampled log-mel L1 {l1:.3f}", flush=True)
-    torch.save(dict(net=ema.state_dict(), readout=readout.state_dict()), a.out)
+    nets.save(dict(net=ema.state_dict(), readout=readout.state_dict()), a.out)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ ref_enc, enc_p, bridge, wns1, CFM sampling); two stages are our own and stream e
 flow matching and a source-filter iSTFT vocoder. Tensors are [batch, time, channels] unless said otherwise.
 """
 import math
+import os
 
 import numpy as np
 import torch
@@ -15,6 +16,12 @@ RATE_HZ, HOP, N_FFT, N_MEL, N_BINS = 24000, 256, 1024, 100, 513
 PAD = (N_FFT - HOP) // 2                       # 384 reflected samples; frame t is centred on sample 256 t + 128
 CODE_SAMPLES = 960                             # one semantic token: 40 ms, 2 feature frames, 3.75 mel frames
 MEL_MIN, MEL_MAX = -12.0, 2.0
+
+
+def save(state, path):
+    """torch.save that never leaves half a file."""
+    torch.save(state, path + ".part")
+    os.replace(path + ".part", path)
 
 
 # ---------------------------------------------------------------------------------------------------- mel front end (v3)

@@ -2,10 +2,12 @@
 
     pseudo.py fit   --cmudict FILE --style FILE --data DIR --features DIR --tokens FILE --out mel.pt [--minutes M]
     pseudo.py label --cmudict FILE --style FILE --list list.tsv --mel mel.pt --out DIR [--worker K --workers N]
+    pseudo.py again --cmudict FILE --style FILE --data DIR --features DIR --mel mel.pt --out again.pt
 
 The teacher's waveform generator is 95 % of its cost. What enters it (512 channels at 80 Hz) already determines the mel: `fit` learns that
 map on the recordings there are, and `label` then speaks hours of text up to that point only. Shards hold what t2s.py needs of an
-utterance: phonemes, their times, and the 50 Hz log mel the tokenizer reads; there is no waveform.
+utterance: phonemes, their times, and the 50 Hz log mel the tokenizer reads; there is no waveform. `again` makes such a mel for every
+recording too, so that flow.py learns to speak from tokens of both kinds.
 """
 import argparse
 import copy
@@ -72,22 +74,24 @@ def positions(first_sample, count):
     return (first_sample + 240 + 480 * torch.arange(count) - TRUNK_SAMPLES / 2) / TRUNK_SAMPLES
 
 
-def fit(a):
-    torch.set_num_threads(a.threads)
-    torch.manual_seed(0), random.seed(0)
+def recordings(a):
+    """(utterance, its trunk features [T, 512] f16, its first sample in the teacher's time) of every recording that is reproduced exactly."""
     lexicon, trunk = Lexicon(a.cmudict), Trunk(a.style)
     rows = {r["id"]: r for f in sorted(glob.glob(f"{a.data}*/*.jsonl")) for r in map(json.loads, open(f, encoding="utf8"))}
-    data = []
-    for u in tqdm(load_features(a.features), desc="trunk"):
+    for u in tqdm(load_features(a.features), desc="trunk", mininterval=5):
         r = rows.get(u["id"])
         sequence = parse(r["text"], lexicon) if r else None
         if not sequence or [p for p, _ in sequence] != u["ph"]:
             continue
         x, dur, lead = trunk.features(sequence, r["speed"])
-        if dur != r["dur"] or lead != r["lead"]:
-            continue
-        first = max(0, lead * TEACHER_FRAME - SHIFT_SAMPLES - LEAD_SAMPLES)
-        data.append((torch.from_numpy(x.astype(np.float16)), torch.from_numpy(u["mel50"].astype(np.float32)), first, is_held_out(u)))
+        if dur == r["dur"] and lead == r["lead"]:
+            yield u, torch.from_numpy(x.astype(np.float16)), max(0, lead * TEACHER_FRAME - SHIFT_SAMPLES - LEAD_SAMPLES)
+
+
+def fit(a):
+    torch.set_num_threads(a.threads)
+    torch.manual_seed(0), random.seed(0)
+    data = [(x, torch.from_numpy(u["mel50"].astype(np.float32)), first, is_held_out(u)) for u, x, first in recordings(a)]
     train, held = [d for d in data if not d[3]], [d for d in data if d[3]]
     print(f"{len(train)} training, {len(held)} held-out utterances")
     tokenizer = Tokenizer()
@@ -151,10 +155,10 @@ def fit(a):
                     good += (tokenizer.nearest(tokenizer.encode(y)) == tokenizer.nearest(tokenizer.encode(m[None]))).sum().item()
                     n += len(m) // 2
                     err += (y[0] - m).abs().mean(1).sum().item() / 2
-            torch.save(ema.state_dict(), a.out)
+            nets.save(ema.state_dict(), a.out)
             print(f"step {step} {(time.time() - t0) / 60:.1f} min " + " ".join(f"{k} {v:.3f}" for k, v in log.items())
                   + f" | held out: codes equal {good / n:.3f} mel L1 {err / n:.3f}", flush=True)
-    torch.save(ema.state_dict(), a.out)
+    nets.save(ema.state_dict(), a.out)
 
 
 @torch.no_grad()
@@ -189,29 +193,40 @@ def label(a):
             clip = lambda z: np.clip((z - first) / nets.RATE_HZ, 0, n * 0.02).astype(np.float32)
             out.append(dict(id=name, ph=[p for p, _ in sequence], mel50=mel[:n].numpy().astype(np.float16), start=clip(starts), end=clip(ends)))
             seconds += n * 0.02
-        torch.save(out, path + ".part")
-        os.replace(path + ".part", path)
+        nets.save(out, path)
         print(f"{path}: {len(out)} utterances, {seconds / 60:.1f} minutes of speech in {(time.time() - t0) / 60:.1f}", flush=True)
+
+
+@torch.no_grad()
+def again(a):
+    torch.set_num_threads(1)
+    net = TrunkToMel()
+    net.load_state_dict(torch.load(a.mel))
+    net.eval()
+    nets.save({u["id"]: net(x.float()[None], positions(first, len(u["mel50"]))[None])[0].numpy().astype(np.float16)
+                for u, x, first in recordings(a)}, a.out)
 
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     sub = ap.add_subparsers(required=True)
-    for name, run in (("fit", fit), ("label", label)):
+    for name, run in (("fit", fit), ("label", label), ("again", again)):
         p = sub.add_parser(name)
         p.set_defaults(run=run)
         p.add_argument("--cmudict", required=True)
         p.add_argument("--style", required=True)
         p.add_argument("--out", required=True)
         p.add_argument("--threads", type=int, default=1)
-        if name == "fit":
+        if name != "label":
             p.add_argument("--data", required=True, help="folders of teacher.py; every folder whose name begins so")
             p.add_argument("--features", required=True)
+        if name != "fit":
+            p.add_argument("--mel", required=True)
+        if name == "fit":
             p.add_argument("--tokens", required=True)
             p.add_argument("--minutes", type=float, default=8)
-        else:
+        if name == "label":
             p.add_argument("--list", required=True)
-            p.add_argument("--mel", required=True)
             p.add_argument("--worker", type=int, default=0)
             p.add_argument("--workers", type=int, default=1)
     a = ap.parse_args()

@@ -14,7 +14,6 @@ import argparse
 import copy
 import glob
 import math
-import os
 import random
 import time
 
@@ -168,11 +167,6 @@ def losses(net, b, noise=0.0, probe=PROBE, soft=None):
     return ce, guide, acc
 
 
-def save(net, path):
-    torch.save(net.state_dict(), path + ".part")
-    os.replace(path + ".part", path)
-
-
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("--features", required=True)
@@ -243,10 +237,10 @@ def main():
             ema.eval()
             with torch.no_grad():
                 hc, hg, ha = losses(ema, held_batch)
-            save(ema, a.out)
+            nets.save(ema.state_dict(), a.out)
             print(f"step {step} {(time.time() - t0) / 60:.1f} min " + " ".join(f"{k} {v:.3f}" for k, v in log.items())
                   + f" | held out: ce {hc:.3f} alignment {hg:.3f} accuracy {ha:.3f}", flush=True)
-    save(ema, a.out)
+    nets.save(ema.state_dict(), a.out)
 
 
 if __name__ == "__main__":

@@ -188,8 +188,8 @@ def main():
             net.train()
             print(f"step {step} {(time.time() - t0) / 60:.1f} min  ce {ce:.3f} f0 {fl:.3f} mel {ml:.3f} commit {commit:.3f} | held out: phone acc {ok / n:.3f} "
                   f"F0 {err / max(nv, 1) * 1200 / math.log(2):.0f} cents, {len(used)} codes", flush=True)
-            torch.save(net.state_dict(), a.out)
-    torch.save(net.state_dict(), a.out)
+            nets.save(net.state_dict(), a.out)
+    nets.save(net.state_dict(), a.out)
 
 
 if __name__ == "__main__":

@@ -113,7 +113,7 @@ def main():
             log[k] = 0.98 * log.get(k, v.item()) + 0.02 * v.item()
         if time.time() - last_eval > 60:
             last_eval = time.time()
-            torch.save(ema.state_dict(), a.out)
+            nets.save(ema.state_dict(), a.out)
             with torch.no_grad():
                 cents, vuv, mrs = [], [], []
                 for u in held[:12]:
@@ -128,7 +128,7 @@ def main():
                     mrs.append(sum(F.l1_loss(p, q).item() for p, q in zip(spectra(y)[:3], spectra(x)[:3])) / 3)
             print(f"step {step} {(time.time() - t0) / 60:.1f} min " + " ".join(f"{k} {v:.3f}" for k, v in log.items())
                   + f" | held out: log-magnitude L1 {np.mean(mrs):.3f} F0 {np.median(np.abs(cents)):.0f} cents median, voicing error {np.mean(vuv):.3f}", flush=True)
-    torch.save(ema.state_dict(), a.out)
+    nets.save(ema.state_dict(), a.out)
 
 
 if __name__ == "__main__":
