@@ -27,17 +27,26 @@ bool is_space(char32_t c) {
   return c == U'\t' || c == U'\n' || c == U'\r' || u_isUWhiteSpace(static_cast<UChar32>(c)) != 0;
 }
 
-/// Controls, formats, private use and what is not assigned; of these only the three above count as spaces.
+/// General category as a mask, in Unicode 8: what the published tokeniser goes by, and what its vocabulary was made
+/// with.
+std::uint32_t category(char32_t c) {
+  constexpr int kUnicode = 8;
+  UVersionInfo age{};
+  u_charAge(static_cast<UChar32>(c), age);
+  return age[0] > kUnicode ? U_GC_CN_MASK : U_GET_GC_MASK(static_cast<UChar32>(c));
+}
+
+/// Controls, formats and private use, but for the three controls that are spaces.
 bool is_dropped(char32_t c) {
   if (c == 0 || c == 0xFFFD) return true;
   if (c == U'\t' || c == U'\n' || c == U'\r') return false;
-  return (U_GET_GC_MASK(static_cast<UChar32>(c)) & (U_GC_CC_MASK | U_GC_CF_MASK | U_GC_CO_MASK | U_GC_CS_MASK)) != 0;
+  return (category(c) & (U_GC_CC_MASK | U_GC_CF_MASK | U_GC_CO_MASK | U_GC_CS_MASK)) != 0;
 }
 
 bool is_punctuation(char32_t c) {
   if (c < 0x80)
     return (c > 0x20 && c < 0x30) || (c > 0x39 && c < 0x41) || (c > 0x5A && c < 0x61) || (c > 0x7A && c < 0x7F);
-  return (U_GET_GC_MASK(static_cast<UChar32>(c)) & U_GC_P_MASK) != 0;
+  return (category(c) & U_GC_P_MASK) != 0;
 }
 
 bool is_chinese(char32_t c) {
@@ -88,7 +97,7 @@ void append_bare(std::vector<Character>& out, Character c) {
     return;
   }
   const auto keep = [&](char32_t code) {
-    if (u_charType(static_cast<UChar32>(code)) != U_NON_SPACING_MARK) out.push_back({code, c.from});
+    if ((category(code) & U_GC_MN_MASK) == 0) out.push_back({code, c.from});
   };
   std::array<UChar, kMaxExpansion> parts{};
   UErrorCode status = U_ZERO_ERROR;
