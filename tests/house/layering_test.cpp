@@ -30,6 +30,10 @@ TEST_SUITE("house/layering") {
     CHECK(include_faults("streaming/a.cpp", "#include \"src/engine/synthesizer.h\"\n").empty());
     CHECK(include_faults("src/app/a.cpp", "#include \"streaming/session.h\"\n#include \"models/t2s.h\"\n").empty());
     CHECK(include_faults("src/core/a.cpp", "#include \"src/core/b.h\"\n#include <vector>\n").empty());
+    CHECK(include_faults("src/convert/a.cpp", "#include \"models/manifest.h\"\n").size() == 1);
+    CHECK(include_faults("streaming/a.cpp", "#include \"src/convert/convert.h\"\n").size() == 1);
+    CHECK(include_faults("src/app/a.cpp", "#include \"src/convert/convert.h\"\n#include <curl/curl.h>\n").empty());
+    CHECK(include_faults("src/convert/a.cpp", "#include <openssl/evp.h>\n#include <curl/curl.h>\n").size() == 2);
     CHECK(include_faults("models/a.h", "#include <ATen/core/Tensor.h>\n").empty());
     CHECK(include_faults("src/engine/a.cpp", "#include <torch/torch.h>\n").empty());
     CHECK(include_faults("src/engine/a.h", "#include <c10/util/Optional.h>\n").size() == 1);
