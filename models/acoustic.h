@@ -16,6 +16,7 @@
 #include "models/reference_encoder.h"
 #include "models/semantic_encoder.h"
 #include "models/source_filter_vocoder.h"
+#include "models/token_renderer.h"
 #include "models/weights.h"
 
 namespace tts {
@@ -51,12 +52,9 @@ struct AcousticTimes {
 class AcousticModel;
 
 /// One utterance's way from semantic tokens to samples. Movable; the model must outlive it. One thread at a time.
-class AcousticStream {
+class AcousticStream final : public TokenRenderer {
  public:
-  /// Takes the next tokens, each in [0, codes), and returns all samples that are certain now and were not returned
-  /// before. With `last`, also the rest; nothing may follow. How the tokens are cut into calls has no influence on the
-  /// samples (up to float32 rounding). Throws ModelError on a bad token or a push after the last.
-  [[nodiscard]] std::vector<float> push(std::span<const std::int32_t> tokens, bool last);
+  [[nodiscard]] std::vector<float> push(std::span<const std::int32_t> tokens, bool last) override;
 
   [[nodiscard]] const AcousticTimes& times() const { return times_; }
 

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <fstream>
+#include <initializer_list>
 #include <set>
 #include <sstream>
 #include <stdexcept>
+#include <system_error>
 #include <utility>
 
 #include <simdjson.h>
@@ -95,6 +97,39 @@ class Fields {
                            integer(array.at(1), path_of(key) + "[1]", 0, 100000)};
   }
 
+  /// Positive integers, at least one.
+  std::vector<std::int64_t> integers(std::string_view key, std::int64_t high) {
+    simdjson::dom::array array;
+    if (take(key).get(array) != simdjson::SUCCESS || array.size() == 0 || array.size() > 16) {
+      throw Fault(path_of(key) + ": wanted a list of 1..16 integers");
+    }
+    std::vector<std::int64_t> out;
+    for (const auto element : array) {
+      out.push_back(
+          integer(simdjson::dom::element(element), path_of(key) + "[" + std::to_string(out.size()) + "]", 1, high));
+    }
+    return out;
+  }
+
+  /// Integer or null.
+  std::optional<std::int64_t> integer_or_null(std::string_view key, std::int64_t low, std::int64_t high) {
+    const simdjson::dom::element element = take(key);
+    if (element.is_null()) {
+      return std::nullopt;
+    }
+    return integer(simdjson::dom::element(element), path_of(key), low, high);
+  }
+
+  /// Takes what is left as strings, by key.
+  std::vector<std::pair<std::string, std::string>> rest() {
+    std::vector<std::pair<std::string, std::string>> out;
+    while (!left_.empty()) {
+      const std::string key = *left_.begin();
+      out.emplace_back(key, string(key));
+    }
+    return out;
+  }
+
   void expect(std::string_view key, std::string_view wanted) {
     const std::string got = string(key);
     if (got != wanted) {
@@ -144,23 +179,216 @@ void divides(std::int64_t parts, std::int64_t whole, const std::string& path) {
   }
 }
 
+std::string identifier(Fields& fields, std::string_view key) {
+  std::string id = fields.string(key);
+  if (id.empty() || id.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_-") != std::string::npos) {
+    throw Fault(fields.path_of(key) + ": got \"" + id + "\", wanted [a-z0-9_-]+");
+  }
+  return id;
+}
+
+/// What both formats say of a voice.
+void read_head(Fields& top, std::int64_t rate_hz, VoiceManifest& m) {
+  m.id = identifier(top, "id");
+  m.name = top.string("name");
+  m.languages = top.strings("languages");
+  m.sample_rate_hz = top.integer("sample_rate_hz", rate_hz, rate_hz);
+  m.license = top.string("license");
+  Fields text = top.object("text");
+  m.word_separator = text.string("word_separator");
+  text.end();
+}
+
+/// Sizes that may be left out.
+using Sizes = std::initializer_list<std::pair<const char*, std::int64_t*>>;
+void read_sizes(Fields& fields, const Sizes& sizes) {
+  for (const auto& [key, value] : sizes) {
+    if (fields.has(key)) {
+      *value = fields.integer(key, 1, kMaxSize);
+    }
+  }
+}
+
+void read_published_t2s(Fields t2s, const std::filesystem::path& folder, ModelForm form, VoiceManifest& m) {
+  T2SConfig& c = m.t2s.config;
+  c = T2SConfig{};
+  c.phoneme_vocab = form == ModelForm::v1 ? 512 : 732;
+  m.t2s.file = t2s.file("file", folder);
+  read_sizes(t2s, {{"layers", &c.layers},
+                   {"hidden", &c.hidden},
+                   {"heads", &c.heads},
+                   {"phoneme_vocab", &c.phoneme_vocab},
+                   {"vocab", &c.vocab}});
+  if (t2s.has("bert_dim")) {
+    c.bert_dim = t2s.integer("bert_dim", 0, kMaxSize);
+  }
+  if (t2s.has("max_tokens")) {
+    c.max_tokens = t2s.integer("max_tokens", 1, 4000);
+  }
+  divides(c.heads, c.hidden, "t2s.heads");
+  if (t2s.has("sampling")) {
+    Fields sampling = t2s.object("sampling");
+    SamplingParams& p = m.t2s.sampling;
+    if (sampling.has("top_k")) {
+      p.top_k = static_cast<int>(sampling.integer("top_k", 1, kMaxSize));
+    }
+    if (sampling.has("top_p")) {
+      p.top_p = static_cast<float>(sampling.number("top_p", 1e-6, 1.0));
+    }
+    if (sampling.has("temperature")) {
+      p.temperature = static_cast<float>(sampling.number("temperature", 1e-5, 100.0));
+    }
+    if (sampling.has("repetition_penalty")) {
+      p.repetition_penalty = static_cast<float>(sampling.number("repetition_penalty", 1.0, 100.0));
+    }
+    if (sampling.has("min_tokens")) {
+      p.min_tokens = sampling.integer("min_tokens", 0, 4000);
+    }
+    sampling.end();
+  }
+  t2s.end();
+}
+
+/// Rates and kernels of a generator that starts with `channels` and gives `samples` for a frame.
+void read_upsampling(Fields& fields, const char* channels_key, std::int64_t& channels, std::int64_t samples,
+                     PublishedConfig& c) {
+  read_sizes(fields, {{channels_key, &channels}});
+  if (fields.has("upsample_rates")) {
+    c.upsample_rates = fields.integers("upsample_rates", 1000);
+  }
+  if (fields.has("upsample_kernels")) {
+    c.upsample_kernels = fields.integers("upsample_kernels", 1000);
+  }
+  std::int64_t product = 1;
+  for (const std::int64_t rate : c.upsample_rates) {
+    product = std::min(product * rate, kMaxSize);
+  }
+  if (product != samples) {
+    throw Fault(fields.path_of("upsample_rates") + ": got a product of " + std::to_string(product) + ", wanted " +
+                std::to_string(samples));
+  }
+  bool fits = c.upsample_kernels.size() == c.upsample_rates.size();
+  for (std::size_t i = 0; fits && i < c.upsample_rates.size(); ++i) {
+    const std::int64_t more = c.upsample_kernels[i] - c.upsample_rates[i];
+    fits = more >= 0 && more % 2 == 0;
+  }
+  if (!fits) {
+    throw Fault(fields.path_of("upsample_kernels") +
+                ": wanted one for each rate, as large as the rate or larger by an even number");
+  }
+  divides(std::int64_t{1} << c.upsample_rates.size(), channels, fields.path_of(channels_key));
+}
+
+void read_published_acoustic(Fields a, const std::filesystem::path& folder, VoiceManifest& m) {
+  PublishedConfig& c = *m.published;
+  m.acoustic.file = a.file("file", folder);
+  read_sizes(a, {{"codes", &c.codes},
+                 {"code_dim", &c.code_dim},
+                 {"phonemes", &c.phonemes},
+                 {"hidden", &c.hidden},
+                 {"filter", &c.filter},
+                 {"heads", &c.heads},
+                 {"layers_ssl", &c.layers_ssl},
+                 {"layers_text", &c.layers_text},
+                 {"layers_post", &c.layers_post},
+                 {"mrte_dim", &c.mrte_dim},
+                 {"mrte_heads", &c.mrte_heads},
+                 {"ref_bins", &c.ref_bins},
+                 {"style_dim", &c.style_dim},
+                 {"ssl_dim", &c.ssl_dim}});
+  if (!has_speaker_network(c.form)) {
+    c.ge_dim = c.mrte_dim;
+  }
+  read_sizes(a, {{"ge_dim", &c.ge_dim}});
+  if (has_speaker_network(c.form)) {
+    read_sizes(a, {{"speaker_dim", &c.speaker_dim}});
+  } else if (c.ge_dim != c.mrte_dim) {
+    throw Fault("acoustic.ge_dim: got " + std::to_string(c.ge_dim) +
+                ", wanted acoustic.mrte_dim = " + std::to_string(c.mrte_dim));
+  }
+  if (a.has("lookahead_tokens")) {
+    c.lookahead = a.integer_or_null("lookahead_tokens", 0, 100);
+  }
+  divides(c.heads, c.hidden, "acoustic.heads");
+  divides(c.mrte_heads, c.mrte_dim, "acoustic.mrte_heads");
+  divides(2, c.style_dim, "acoustic.style_dim");
+  divides(2, c.hidden, "acoustic.hidden");
+  if (uses_flow_matching(c.form)) {
+    read_sizes(a, {{"feature_dim", &c.feature_dim},
+                   {"wns_layers", &c.wns_layers},
+                   {"dit_dim", &c.dit.dim},
+                   {"dit_depth", &c.dit.depth},
+                   {"dit_heads", &c.dit.heads},
+                   {"dit_text_layers", &c.dit.text_layers},
+                   {"mel_bands", &c.dit.mel}});
+    c.dit.text_dim = c.feature_dim;
+    if (a.has("steps")) {
+      c.steps = static_cast<int>(a.integer("steps", 1, 128));
+    }
+  } else {
+    read_sizes(a, {{"flow_layers", &c.flow_layers}});
+    read_upsampling(a, "decoder_channels", c.decoder_channels, 640, c);
+  }
+  a.end();
+}
+
+VoiceManifest read_published(Fields top, const std::filesystem::path& folder) {
+  VoiceManifest m;
+  m.folder = folder;
+  const std::string name = top.string("form");
+  const auto form = parse_model_form(name);
+  if (!form) {
+    throw Fault("form: got \"" + name + "\", wanted v1, v2, v2pro, v2proplus, v3 or v4");
+  }
+  m.published = published_config(*form);
+  read_head(top, sample_rate_hz(*form), m);
+  m.pause_ms = 300;
+  if (top.has("pause_ms")) {
+    m.pause_ms = static_cast<int>(top.integer("pause_ms", 0, 5000));
+  }
+  if (top.has("model")) {
+    m.model = (folder / "..").lexically_normal() / identifier(top, "model");
+  } else {
+    read_published_t2s(top.object("t2s"), folder, *form, m);
+    read_published_acoustic(top.object("acoustic"), folder, m);
+    PublishedConfig& c = *m.published;
+    if (m.t2s.config.vocab != c.codes + 1) {
+      throw Fault("t2s.vocab: got " + std::to_string(m.t2s.config.vocab) +
+                  ", wanted acoustic.codes + 1 = " + std::to_string(c.codes + 1));
+    }
+    if (uses_flow_matching(*form)) {
+      Fields vocoder = top.object("vocoder");
+      m.vocoder.file = vocoder.file("file", folder);
+      read_upsampling(vocoder, "channels", c.vocoder_channels, *form == ModelForm::v3 ? 256 : 480, c);
+      vocoder.end();
+    }
+  }
+  if (top.has("reference")) {
+    Fields reference = top.object("reference");
+    m.reference = reference.file("file", folder);
+    reference.end();
+  } else if (!m.model.empty()) {
+    throw Fault("reference: missing (a folder that names a model is a voice)");
+  }
+  if (top.has("sha256")) {
+    for (const auto& [file, sum] : top.object("sha256").rest()) {
+      if (sum.size() != 64 || sum.find_first_not_of("0123456789abcdef") != std::string::npos) {
+        throw Fault("sha256." + file + ": got \"" + sum + "\", wanted 64 lower-case hex digits");
+      }
+    }
+  }
+  top.end();
+  return m;
+}
+
 VoiceManifest read(simdjson::dom::element root, const std::filesystem::path& folder) {
   VoiceManifest m;
   m.folder = folder;
   Fields top(root, "");
-  (void)top.integer("format", 1, 1);
-  m.id = top.string("id");
-  if (m.id.empty() || m.id.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_-") != std::string::npos) {
-    throw Fault("id: got \"" + m.id + "\", wanted [a-z0-9_-]+");
+  if (top.integer("format", 1, 2) == 2) {
+    return read_published(std::move(top), folder);
   }
-  m.name = top.string("name");
-  m.languages = top.strings("languages");
-  m.sample_rate_hz = top.integer("sample_rate_hz", SourceFilterVocoder::kRateHz, SourceFilterVocoder::kRateHz);
-  m.license = top.string("license");
-
-  Fields text = top.object("text");
-  m.word_separator = text.string("word_separator");
-  text.end();
+  read_head(top, SourceFilterVocoder::kRateHz, m);
 
   Fields t2s = top.object("t2s");
   m.t2s.file = t2s.file("file", folder);
@@ -255,7 +483,9 @@ Result<VoiceManifest> parse_manifest(const std::string& json, const std::filesys
   }
 }
 
-Result<VoiceManifest> load_manifest(const std::filesystem::path& folder) {
+namespace {
+
+Result<VoiceManifest> read_manifest_file(const std::filesystem::path& folder) {
   const std::filesystem::path path = folder / "manifest.json";
   std::ifstream in(path, std::ios::binary);
   std::ostringstream text;
@@ -264,6 +494,43 @@ Result<VoiceManifest> load_manifest(const std::filesystem::path& folder) {
     return Error{Errc::bad_file, path.string() + ": cannot be read"};
   }
   return parse_manifest(text.str(), folder);
+}
+
+/// A manifest of format 2 that names no other model.
+Result<VoiceManifest> load_own_networks(const std::filesystem::path& folder) {
+  Result<VoiceManifest> m = read_manifest_file(folder);
+  if (m && (!m->published || !m->model.empty())) {
+    return Error{Errc::bad_file, (folder / "manifest.json").string() +
+                                     ": got no networks of a published form, wanted a manifest of format 2 with them"};
+  }
+  return m;
+}
+
+}  // namespace
+
+Result<VoiceManifest> load_manifest(const std::filesystem::path& folder) {
+  Result<VoiceManifest> voice = read_manifest_file(folder);
+  if (!voice || voice->model.empty()) {
+    return voice;
+  }
+  const std::string label = (folder / "manifest.json").string() + ": model: ";
+  std::error_code fault;
+  if (std::filesystem::equivalent(voice->model, folder, fault)) {
+    return Error{Errc::bad_file, label + "got this folder itself, wanted another"};
+  }
+  const Result<VoiceManifest> model = load_own_networks(voice->model);
+  if (!model) {
+    return Error{Errc::bad_file, label + model.error().detail};
+  }
+  if (model->published->form != voice->published->form) {
+    return Error{Errc::bad_file, label + "got a model of the form " + std::string(to_string(model->published->form)) +
+                                     ", wanted " + std::string(to_string(voice->published->form))};
+  }
+  voice->published = model->published;
+  voice->t2s = model->t2s;
+  voice->acoustic = model->acoustic;
+  voice->vocoder = model->vocoder;
+  return voice;
 }
 
 AcousticModel load_acoustic_model(const VoiceManifest& manifest) {

@@ -2,10 +2,12 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "models/acoustic.h"
+#include "models/published.h"
 #include "models/sampling.h"
 #include "models/source_filter_vocoder.h"
 #include "models/t2s.h"
@@ -13,8 +15,9 @@
 
 namespace tts {
 
-/// What a voice folder's manifest.json says. Every key of this table is required unless it says optional; any other
-/// key is an error. Files are names inside the folder.
+/// What a voice folder's manifest.json says. Format 2, for the published forms, is described in models/README.md; this
+/// is format 1, the starter form. Every key of the table is required unless it says optional; any other key is an
+/// error. Files are names inside the folder.
 ///
 ///     format                      1
 ///     id, name, license           strings; id is [a-z0-9_-]+
@@ -52,6 +55,11 @@ struct VoiceManifest {
   std::int64_t sample_rate_hz = 24000;
   std::string license;
   std::string word_separator;
+  /// Format 2: sizes of the acoustic networks; `acoustic.config` and `vocoder.config` are unused then.
+  std::optional<PublishedConfig> published;
+  /// Format 2: the folder that holds the networks when it is not `folder`; empty otherwise.
+  std::filesystem::path model;
+  int pause_ms = 0;  ///< format 2: silence after a segment that ends in a sentence mark; half after any other
   struct SemanticPart {
     std::filesystem::path file;  ///< full path, as all files here
     T2SConfig config;
@@ -65,15 +73,20 @@ struct VoiceManifest {
     std::filesystem::path file;
     SourceFilterConfig config;
   } vocoder;
-  std::filesystem::path reference;
+  std::filesystem::path reference;  ///< empty (format 2 only): a model, not a voice
+
+  /// Where the networks are: two voices with the same home have the same networks.
+  [[nodiscard]] const std::filesystem::path& network_folder() const { return model.empty() ? folder : model; }
 };
 
-/// Reads folder/manifest.json. Errc::bad_file with "<file>: <path.of.key>: got .., wanted ..".
+/// Reads folder/manifest.json and, where it names a model, that folder's manifest too, from which the networks' files
+/// and sizes come. Errc::bad_file with "<file>: <path.of.key>: got .., wanted ..".
 [[nodiscard]] Result<VoiceManifest> load_manifest(const std::filesystem::path& folder);
-/// The same from text; `folder` is what file names are relative to.
+/// The same from text, without looking at any file; `folder` is what file names are relative to. The networks of a
+/// manifest that names a model stay empty.
 [[nodiscard]] Result<VoiceManifest> parse_manifest(const std::string& json, const std::filesystem::path& folder);
 
-/// Loads the acoustic networks of a voice. Throws ModelError naming the file or tensor.
+/// Loads the acoustic networks of a voice of the starter form. Throws ModelError naming the file or tensor.
 [[nodiscard]] AcousticModel load_acoustic_model(const VoiceManifest& manifest);
 /// Reads the voice's reference file. Throws ModelError naming the file.
 [[nodiscard]] AcousticModel::Speaker load_speaker(const VoiceManifest& manifest, const AcousticModel& model);

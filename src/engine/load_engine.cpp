@@ -45,10 +45,18 @@ std::unique_ptr<Synthesizer> make_engine(const EngineConfig& config) {
   std::sort(folders.begin(), folders.end());
   const auto frontend = std::make_shared<TextFrontend>(config.text_data_dir);
   std::vector<std::shared_ptr<const Voice>> voices;
+  ModelCache models;
   for (const fs::path& folder : folders) {
-    voices.push_back(load_voice(folder));
+    if (!is_voice_folder(folder)) {
+      get_logger("engine")->info("model without a voice folder={}", log_value(folder.string()));
+      continue;
+    }
+    voices.push_back(load_voice(folder, &models));
     warm_up(*voices.back(), *frontend);
     get_logger("engine")->info("voice loaded id={} folder={}", voices.back()->info().id, log_value(folder.string()));
+  }
+  if (voices.empty()) {
+    throw std::runtime_error(config.voices_dir.string() + ": no voice found, only models without a reference");
   }
   return make_engine(config, std::move(voices), [frontend](std::string_view text, const FrontendOptions& options) {
     return frontend->phonemize(text, options);

@@ -14,6 +14,7 @@ namespace tts {
 /// What one segment of an utterance asks of a voice.
 struct SegmentRequest {
   std::vector<std::int32_t> phonemes;  ///< ids of the v2 inventory; not empty
+  std::vector<float> bert;             ///< BERT features [phonemes, the voice's bert_dim], or empty for zeros
   SamplingOptions sampling;            ///< unset fields: the voice's defaults
   std::uint64_t seed = 0;              ///< the same request with the same seed gives the same samples
   float speed = 1.0F;                  ///< 0.5 .. 2
@@ -45,7 +46,28 @@ class Voice {
   [[nodiscard]] virtual double tokens_per_second() const = 0;
 };
 
-/// Reads a voice folder (manifest.json and its safetensors files). Throws std::exception naming the file and the fault.
-[[nodiscard]] std::shared_ptr<const Voice> load_voice(const std::filesystem::path& folder);
+/// Networks by model folder: voices that name the same model share one copy of its weights, for as long as one of them
+/// lives. Safe to use from several threads; loading is done under its lock, one model at a time.
+class ModelCache {
+ public:
+  ModelCache();
+  ~ModelCache();
+  ModelCache(const ModelCache&) = delete;
+  ModelCache& operator=(const ModelCache&) = delete;
+
+  struct Impl;
+  [[nodiscard]] Impl& impl() const { return *impl_; }
+
+ private:
+  std::unique_ptr<Impl> impl_;
+};
+
+/// Reads a voice folder (manifest.json and its safetensors files, models/README.md). With a cache the networks are
+/// taken from it where they are in memory already. Throws std::exception naming the file and the fault.
+[[nodiscard]] std::shared_ptr<const Voice> load_voice(const std::filesystem::path& folder, ModelCache* cache = nullptr);
+
+/// True for the folder of a voice, false for one that holds a model only, which speaks through the voices that name it.
+/// Throws std::exception naming the file and the fault.
+[[nodiscard]] bool is_voice_folder(const std::filesystem::path& folder);
 
 }  // namespace tts

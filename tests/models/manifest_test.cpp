@@ -1,6 +1,8 @@
 #include "models/manifest.h"
 
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "tests/doctest.h"
 
@@ -28,6 +30,22 @@ std::string with(const std::string& from, const std::string& to) {
   const auto at = text.find(from);
   REQUIRE(at != std::string::npos);
   return text.replace(at, from.size(), to);
+}
+
+const std::string kPublished = R"({
+  "format": 2, "form": "v2", "id": "anna", "name": "Anna", "license": "", "languages": ["zh", "en"],
+  "sample_rate_hz": 32000, "text": {"word_separator": ""}, "t2s": {"file": "t2s.safetensors"},
+  "acoustic": {"file": "acoustic.safetensors"}
+})";
+
+std::string published(const std::vector<std::pair<std::string, std::string>>& changes) {
+  std::string text = kPublished;
+  for (const auto& [from, to] : changes) {
+    const auto at = text.find(from);
+    REQUIRE(at != std::string::npos);
+    text.replace(at, from.size(), to);
+  }
+  return text;
 }
 
 std::string fault_of(const std::string& json) {
@@ -71,7 +89,8 @@ TEST_SUITE("models/manifest") {
       const char* named;
     };
     for (const Fault& fault : {
-             Fault{"\"format\": 1", "\"format\": 2", "format: wanted"},
+             Fault{"\"format\": 1", "\"format\": 3", "format: wanted"},
+             Fault{"\"format\": 1", "\"format\": 2", "form: missing"},
              Fault{"\"heads\": 4, \"phoneme_vocab\"", "\"phoneme_vocab\"", "t2s.heads: missing"},
              Fault{"\"steps\": 4", "\"steps\": 4, \"stpes\": 4", "acoustic.stpes: unknown key"},
              Fault{"\"steps\": 4", "\"steps\": 0", "acoustic.steps: wanted"},
@@ -103,6 +122,71 @@ TEST_SUITE("models/manifest") {
     }
     CHECK(parse_manifest("[1]", ".").has_error());
     CHECK(load_manifest("tests/data/no-such-voice").has_error());
+  }
+
+  TEST_CASE("a manifest of a published form is short: what it leaves out is as published") {
+    const auto m = parse_manifest(kPublished, "voices/anna");
+    REQUIRE(m.has_value());
+    REQUIRE(m->published.has_value());
+    CHECK(m->published->form == ModelForm::v2);
+    CHECK(m->published->decoder_channels == 512);
+    CHECK(m->published->lookahead == 8);
+    CHECK(m->t2s.config.layers == 24);
+    CHECK(m->t2s.config.vocab == 1025);
+    CHECK(m->t2s.sampling.top_k == 15);
+    CHECK(m->sample_rate_hz == 32000);
+    CHECK(m->pause_ms == 300);
+    CHECK(m->acoustic.file == "voices/anna/acoustic.safetensors");
+    CHECK(m->reference.empty());
+    CHECK(m->network_folder() == "voices/anna");
+    CHECK_FALSE(parse_manifest(kGood, ".")->published.has_value());
+
+    const auto v4 = parse_manifest(
+        published({{"\"v2\"", "\"v4\""},
+                   {"32000", "48000"},
+                   {"\"acoustic.safetensors\"}",
+                    "\"acoustic.safetensors\", \"steps\": 4, \"lookahead_tokens\": null}, "
+                    "\"vocoder\": {\"file\": \"vocoder.safetensors\"}, \"reference\": {\"file\": \"r.safetensors\"}"}}),
+        "v");
+    REQUIRE(v4.has_value());
+    CHECK(v4->published->steps == 4);
+    CHECK_FALSE(v4->published->lookahead.has_value());
+    CHECK(v4->vocoder.file == "v/vocoder.safetensors");
+    CHECK(v4->reference == "v/r.safetensors");
+  }
+
+  TEST_CASE("faults of a published form's manifest are named") {
+    struct Fault {
+      const char* from;
+      const char* to;
+      const char* named;
+    };
+    for (const Fault& fault : {
+             Fault{"\"form\": \"v2\"", "\"form\": \"v5\"", "form: got \"v5\""},
+             Fault{"32000", "24000", "sample_rate_hz: wanted"},
+             Fault{"\"t2s.safetensors\"", "\"../t2s.safetensors\"", "t2s.file: got"},
+             Fault{"\"t2s.safetensors\"", "\"t.safetensors\", \"heads\": 7", "t2s.heads: got 7"},
+             Fault{"\"t2s.safetensors\"", "\"t.safetensors\", \"vocab\": 1024", "t2s.vocab: got 1024"},
+             Fault{"\"acoustic.safetensors\"", "\"a.safetensors\", \"steps\": 4", "acoustic.steps: unknown key"},
+             Fault{"\"acoustic.safetensors\"", "\"a.safetensors\", \"ge_dim\": 1024", "acoustic.ge_dim: got 1024"},
+             Fault{"\"acoustic.safetensors\"", "\"a.safetensors\", \"lookahead_tokens\": -1",
+                   "acoustic.lookahead_tokens"},
+             Fault{"\"acoustic.safetensors\"", "\"a.safetensors\", \"upsample_rates\": [10, 8, 2, 2]",
+                   "acoustic.upsample_rates: got a product of 320"},
+             Fault{"\"acoustic.safetensors\"", "\"a.safetensors\", \"upsample_kernels\": [16, 16, 8, 2, 3]",
+                   "acoustic.upsample_kernels: wanted"},
+             Fault{"\"acoustic.safetensors\"", "\"a.safetensors\", \"decoder_channels\": 48",
+                   "acoustic.decoder_channels"},
+             Fault{"\"t2s\": {", "\"model\": \"base\", \"t2s\": {", "reference: missing"},
+             Fault{"\"t2s\": {", "\"model\": \"../base\", \"t2s\": {", "model: got"},
+             Fault{"\"t2s\": {", "\"reference\": {\"file\": \"r\"}, \"model\": \"base\", \"t2s\": {",
+                   "acoustic: unknown key"},
+             Fault{"\"t2s\": {", "\"sha256\": {\"a\": \"XY\"}, \"t2s\": {", "sha256.a: got"},
+             Fault{"\"form\": \"v2\"", "\"form\": \"v1\", \"vocoder\": {}", "vocoder: unknown key"},
+         }) {
+      CAPTURE(fault.named);
+      CHECK(fault_of(published({{fault.from, fault.to}})).find(fault.named) != std::string::npos);
+    }
   }
 }
 

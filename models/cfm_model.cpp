@@ -1,0 +1,313 @@
+#include "models/cfm_model.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <utility>
+
+#include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+#include <c10/core/InferenceMode.h>
+
+#include "models/cfm.h"
+#include "models/frame_stretch.h"
+#include "models/noise.h"
+
+namespace tts {
+namespace {
+
+/// Mel frames on either side of a sample that BigVGAN needs.
+constexpr std::int64_t kBigvganContext = 38;
+
+FeatureEncoderConfig feature_config(const PublishedConfig& c) {
+  return {.in = c.hidden,
+          .channels = c.feature_dim,
+          .condition = c.mrte_dim,
+          .layers = c.wns_layers,
+          .kernel = 5,
+          .rate = c.form == ModelForm::v3 ? 1.875 : 2.0,
+          .frames_per_code = c.form == ModelForm::v3 ? 3.875 : 4.0};
+}
+
+}  // namespace
+
+CfmModel::CfmModel(const WeightScope& acoustic, const WeightScope& vocoder, const PublishedConfig& config)
+    : config_(config),
+      front_(acoustic, config, false),
+      features_(acoustic, feature_config(config)),
+      dit_(acoustic("cfm.estimator"), config.dit) {
+  policy_.lookahead = config.lookahead;
+  if (config.form == ModelForm::v3) {
+    bigvgan_.emplace(vocoder, BigvganConfig{.in = config.dit.mel,
+                                            .channels = config.vocoder_channels,
+                                            .rates = config.upsample_rates,
+                                            .kernels = config.upsample_kernels});
+  } else {
+    hifigan_.emplace(vocoder, HifiganConfig{.in = config.dit.mel,
+                                            .channels = config.vocoder_channels,
+                                            .rates = config.upsample_rates,
+                                            .kernels = config.upsample_kernels});
+  }
+}
+
+std::int64_t CfmModel::hop_samples() const {
+  std::int64_t hop = 1;
+  for (const std::int64_t rate : config_.upsample_rates) {
+    hop *= rate;
+  }
+  return hop;
+}
+
+CfmModel::Speaker CfmModel::make_speaker(const SovitsFront::Reference& reference, const at::Tensor& mel,
+                                         std::span<const std::int32_t> tokens,
+                                         std::span<const std::int32_t> phonemes) const {
+  const c10::InferenceMode inference;
+  check_shape(mel, {-1, config_.dit.mel}, "reference mel");
+  if (tokens.empty() || phonemes.empty()) {
+    throw ModelError("reference: got no tokens or no phonemes, wanted both (v3 and v4 continue the reference)");
+  }
+  Speaker speaker;
+  speaker.front = front_.make_speaker(std::span(&reference, 1));
+  speaker.prepared = features_.prepare(speaker.front.ge);
+  const at::Tensor frames =
+      front_.encoder().encode(front_.quantize(to_id_tensor(tokens)),
+                              front_.encoder().encode_text(to_id_tensor(phonemes)), speaker.front.text_ge);
+  const at::Tensor features = features_.forward(frames, speaker.prepared,
+                                                features_.valid_frames(static_cast<std::int64_t>(tokens.size()), 1.0));
+  speaker.prompt = make_flow_prompt(normalize_mel(mel), features, max_prompt_frames());
+  speaker.prompt.mel = speaker.prompt.mel.contiguous();
+  speaker.prompt.features = speaker.prompt.features.contiguous();
+  return speaker;
+}
+
+/// Log mel frames to samples in a stream: HiFi-GAN carries its state, BigVGAN is recomputed with its context.
+class CfmModel::Vocoder {
+ public:
+  explicit Vocoder(const CfmModel& model) : model_(model) {
+    if (model.hifigan_) {
+      state_ = model.hifigan_->initial_state();
+    }
+  }
+
+  std::vector<float> push(const at::Tensor& mel, bool last) {
+    if (model_.hifigan_) {
+      return to_vector(model_.hifigan_->step(mel, state_, last));
+    }
+    mel_.append(mel);
+    const std::int64_t total = mel_.size();
+    const std::int64_t ready = last ? total : std::max(done_, total - kBigvganContext);
+    if (ready == done_) {
+      return {};
+    }
+    const std::int64_t begin = std::max<std::int64_t>(0, done_ - kBigvganContext);
+    const at::Tensor wave = model_.bigvgan_->forward(mel_.slice(begin, total).t().contiguous().unsqueeze(0)).view({-1});
+    const std::int64_t hop = model_.hop_samples();
+    const at::Tensor out = wave.narrow(0, (done_ - begin) * hop, (ready - done_) * hop);
+    done_ = ready;
+    mel_.drop_before(done_ - kBigvganContext);
+    return to_vector(out);
+  }
+
+ private:
+  static std::vector<float> to_vector(const at::Tensor& wave) {
+    const at::Tensor samples = wave.contiguous();
+    return {samples.data_ptr<float>(), samples.data_ptr<float>() + samples.numel()};
+  }
+
+  const CfmModel& model_;
+  Hifigan::State state_;
+  FrameBuffer mel_;
+  std::int64_t done_ = 0;
+};
+
+class CfmModel::Stream final : public TokenRenderer {
+ public:
+  Stream(const CfmModel& model, std::span<const std::int32_t> phonemes, const Speaker& speaker,
+         const AcousticOptions& options)
+      : model_(model),
+        speaker_(speaker),
+        encoder_(model.front_, phonemes, speaker.front, model.policy_),
+        speed_(options.speed),
+        steps_(options.steps == 0 ? model.config_.steps : options.steps),
+        stretch_(options.speed),
+        noise_(options.seed, kNoiseStream),
+        vocoder_(model) {}
+
+  std::vector<float> push(std::span<const std::int32_t> tokens, bool last) override {
+    const c10::InferenceMode inference;
+    if (ended_) {
+      throw ModelError("acoustic stream: got tokens after the last, wanted none");
+    }
+    ended_ = last;
+    at::Tensor frames = encoder_.push(tokens, last);
+    if (model_.policy_.lookahead) {
+      frames = stretch_.push(frames, last);
+    } else if (speed_ != 1.0 && frames.size(0) > 0) {
+      frames = resize_linear(frames, frames_at_speed(frames.size(0), speed_));
+    }
+    if (frames.size(0) > 0) {
+      bridged_.append(model_.features_.bridge(frames));
+    }
+    condition(last);
+    const at::Tensor mel = model_.policy_.lookahead ? sample(last) : sample_all(last);
+    if (mel.size(0) == 0 && !last) {
+      return {};
+    }
+    if (last && made_ == 0) {
+      return {};  // no tokens at all
+    }
+    return vocoder_.push(denormalize_mel(mel), last);
+  }
+
+ private:
+  [[nodiscard]] std::int64_t bands() const { return model_.config_.dit.mel; }
+
+  /// Adds to mu_ the conditioning frames that have wns1's context now.
+  void condition(bool last) {
+    const double rate = model_.mel_per_frame();
+    const std::int64_t before = resized_.size();
+    const auto total = static_cast<std::int64_t>(std::floor(static_cast<double>(bridged_.size()) * rate));
+    if (total > before) {
+      const std::int64_t base = nearest_source(before, rate);
+      at::Tensor index = at::empty({total - before}, at::kLong);
+      for (std::int64_t i = before; i < total; ++i) {
+        index.data_ptr<std::int64_t>()[i - before] = std::min(nearest_source(i, rate), bridged_.size() - 1) - base;
+      }
+      resized_.append(bridged_.slice(base, bridged_.size()).index_select(0, index));
+      bridged_.drop_before(nearest_source(total, rate));
+    }
+    const std::int64_t context = model_.features_.context();
+    // At another speed the length rule may mask the very last frames, which then count as zeros.
+    const std::int64_t behind = context + (speed_ == 1.0 ? 0 : 2);
+    const std::int64_t done = mu_.size();
+    const std::int64_t ready = last ? total : std::max(done, total - behind);
+    if (ready == done) {
+      return;
+    }
+    const std::int64_t begin = std::max<std::int64_t>(0, done - context);
+    const at::Tensor window = resized_.slice(begin, total);
+    std::int64_t valid = window.size(0);
+    if (last) {
+      valid = std::clamp<std::int64_t>(model_.features_.valid_frames(encoder_.tokens(), speed_) - begin, 0, valid);
+    }
+    mu_.append(model_.features_.refine(window, speaker_.prepared, valid).narrow(0, done - begin, ready - done));
+    resized_.drop_before(ready - context);
+  }
+
+  /// One window of the flow: mu and prompt as the flow sees them, the new frames' noise from frame `first` on.
+  /// Returns the new frames.
+  at::Tensor flow(const at::Tensor& mu, const at::Tensor& prompt, std::int64_t first) const {
+    const std::int64_t n_prompt = prompt.size(0);
+    const std::int64_t n = mu.size(0) - n_prompt;
+    at::Tensor noise = at::zeros({1, mu.size(0), bands()}, at::kFloat);
+    noise_.fill(first * bands(), {noise.data_ptr<float>() + n_prompt * bands(), static_cast<std::size_t>(n * bands())});
+    return sample_flow(model_.dit_, mu.unsqueeze(0), prompt.unsqueeze(0), noise, {.steps = steps_})
+        .squeeze(0)
+        .narrow(0, n_prompt, n);
+  }
+
+  /// Mel frames, normalised, of the windows that are complete now.
+  at::Tensor sample(bool last) {
+    const FlowWindowPolicy& policy = model_.windows_;
+    const FlowPrompt& prompt = speaker_.prompt;
+    const std::int64_t most =
+        std::max<std::int64_t>(1, model_.max_window_frames() - prompt.mel.size(0) - policy.context - policy.overlap);
+    const std::int64_t total = mu_.size();
+    std::vector<at::Tensor> out;
+    for (;;) {
+      const std::int64_t size = std::min(
+          most, static_cast<std::int64_t>(std::llround(static_cast<double>(policy.first) *
+                                                       std::pow(policy.growth, static_cast<double>(window_)))));
+      const bool whole = made_ + size + policy.overlap <= total;
+      if (!whole && (!last || made_ == total)) {
+        break;
+      }
+      const std::int64_t end = whole ? made_ + size : total;
+      const std::int64_t until = whole ? end + policy.overlap : total;
+      const std::int64_t context = std::min(policy.context, made_);
+      at::Tensor known = prompt.mel;
+      if (context > 0) {
+        known = at::cat({known, mel_.slice(made_ - context, made_)});
+      }
+      at::Tensor fresh = flow(at::cat({prompt.features, mu_.slice(made_ - context, until)}), known, made_).clone();
+      if (before_.defined()) {
+        const std::int64_t n = std::min(before_.size(0), fresh.size(0));
+        const at::Tensor weight =
+            (at::arange(1, n + 1, at::kFloat) / static_cast<double>(policy.overlap + 1)).unsqueeze(1);
+        at::Tensor head = fresh.narrow(0, 0, n);
+        head.copy_(before_.narrow(0, 0, n) * (1.0 - weight) + head * weight);
+      }
+      before_ = whole ? fresh.narrow(0, end - made_, until - end) : at::Tensor();
+      const at::Tensor kept = fresh.narrow(0, 0, end - made_);
+      out.push_back(kept);
+      mel_.append(kept);
+      made_ = end;
+      mel_.drop_before(made_ - policy.context);
+      mu_.drop_before(made_ - policy.context);
+      window_ = std::min(window_ + 1, 32);
+    }
+    return out.empty() ? at::zeros({0, bands()}, at::kFloat) : at::cat(out);
+  }
+
+  /// The same by upstream's serial loop, once all is known.
+  at::Tensor sample_all(bool last) {
+    if (!last || mu_.size() == 0) {
+      return at::zeros({0, bands()}, at::kFloat);
+    }
+    std::int64_t first = 0;
+    const at::Tensor mel = sample_serial(speaker_.prompt, mu_.slice(0, mu_.size()), model_.max_window_frames(),
+                                         [&](const at::Tensor& mu, const at::Tensor& prompt) {
+                                           const at::Tensor made = flow(mu.squeeze(0), prompt.squeeze(0), first);
+                                           first += made.size(0);
+                                           return at::cat({prompt.squeeze(0), made}).unsqueeze(0);
+                                         });
+    made_ = mel.size(0);
+    return mel;
+  }
+
+  const CfmModel& model_;
+  const Speaker& speaker_;
+  PrefixEncoder encoder_;
+  const double speed_;
+  const int steps_;
+  FrameStretch stretch_;
+  const GaussianNoise noise_;
+  FrameBuffer bridged_;    ///< bridge output at 50 Hz
+  FrameBuffer resized_;    ///< the same at the mel's rate
+  FrameBuffer mu_;         ///< the flow's conditioning
+  FrameBuffer mel_;        ///< frames made, normalised: the context of the next window
+  at::Tensor before_;      ///< the last window's version of the next frames
+  std::int64_t made_ = 0;  ///< mel frames made
+  int window_ = 0;         ///< windows made, up to where they no longer grow
+  Vocoder vocoder_;
+  bool ended_ = false;
+};
+
+std::unique_ptr<TokenRenderer> CfmModel::begin(std::span<const std::int32_t> phonemes, const Speaker& speaker,
+                                               const AcousticOptions& options) const {
+  const c10::InferenceMode inference;
+  if (!(options.speed >= 0.5 && options.speed <= 2.0)) {
+    throw ModelError("speed: got " + std::to_string(options.speed) + ", wanted 0.5..2");
+  }
+  if (options.steps < 0) {
+    throw ModelError("flow steps: got " + std::to_string(options.steps) + ", wanted >= 0");
+  }
+  return std::make_unique<Stream>(*this, phonemes, speaker, options);
+}
+
+std::optional<std::int64_t> CfmModel::first_audio_tokens() const {
+  if (!policy_.lookahead) {
+    return std::nullopt;
+  }
+  for (std::int64_t i = 0;; ++i) {
+    const std::int64_t end = policy_.block_end(i);
+    const auto mel = static_cast<std::int64_t>(std::floor(2.0 * static_cast<double>(end) * mel_per_frame()));
+    if (mel - features_.context() >= windows_.first + windows_.overlap) {
+      return end + *policy_.lookahead;
+    }
+  }
+}
+
+}  // namespace tts

@@ -1,0 +1,89 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "models/acoustic.h"
+#include "models/bigvgan.h"
+#include "models/chunking.h"
+#include "models/dit.h"
+#include "models/feature_encoder.h"
+#include "models/hifigan.h"
+#include "models/prefix_encoder.h"
+#include "models/published.h"
+#include "models/sovits_front.h"
+#include "models/token_renderer.h"
+
+namespace tts {
+
+/// How a stream of conditioning frames is cut into windows of the flow. A window sees the reference as its prompt, then
+/// up to `context` frames that were already made as more of it, and makes new frames; its last `overlap` ones are made
+/// again by the next window and blended linearly. The windows are fixed beforehand and the noise is indexed by absolute
+/// frame, so that the result does not depend on when the frames came.
+struct FlowWindowPolicy {
+  std::int64_t first = 75;  ///< new frames of the first window, overlap not counted
+  double growth = 2.0;      ///< until the model's longest window is reached
+  std::int64_t context = 50;
+  std::int64_t overlap = 12;
+};
+
+/// The acoustic half of the forms v3 and v4: semantic tokens and phonemes to mel frames by flow matching with a
+/// diffusion transformer, which continues the mel of the reference, and from there to samples by BigVGAN (v3, 24 kHz)
+/// or HiFi-GAN (v4, 48 kHz). Const after construction; serves any number of streams.
+class CfmModel {
+ public:
+  /// `acoustic` holds "quantizer", "ref_enc", "enc_p", "bridge", "wns1", "cfm.estimator"; `vocoder` the vocoder's keys.
+  /// Throws ModelError naming the missing or misshapen tensor.
+  CfmModel(const WeightScope& acoustic, const WeightScope& vocoder, const PublishedConfig& config);
+
+  /// A speaker, made once per voice: the recording, what it says, and its mel.
+  struct Speaker {
+    SovitsFront::Speaker front;
+    at::Tensor prepared;  ///< wns1's conditioning
+    FlowPrompt prompt;
+  };
+  /// mel [frames, bands]: natural logarithm, not normalised. tokens and phonemes of the recording, at least one each.
+  [[nodiscard]] Speaker make_speaker(const SovitsFront::Reference& reference, const at::Tensor& mel,
+                                     std::span<const std::int32_t> tokens,
+                                     std::span<const std::int32_t> phonemes) const;
+
+  /// A segment in a stream, with the noise of a seed. phonemes: all of the segment. The speaker must outlive the
+  /// stream. When the whole segment is awaited (no lookahead) the windows are upstream's serial loop. Throws ModelError
+  /// on an id outside the inventory or options outside their range.
+  [[nodiscard]] std::unique_ptr<TokenRenderer> begin(std::span<const std::int32_t> phonemes, const Speaker& speaker,
+                                                     const AcousticOptions& options) const;
+
+  /// Tokens after which push() first returns samples at speed 1; nothing when the whole segment is awaited.
+  [[nodiscard]] std::optional<std::int64_t> first_audio_tokens() const;
+  [[nodiscard]] const PublishedConfig& config() const { return config_; }
+  [[nodiscard]] const PrefixPolicy& policy() const { return policy_; }
+  [[nodiscard]] const FlowWindowPolicy& windows() const { return windows_; }
+  [[nodiscard]] std::int64_t hop_samples() const;
+
+  /// The noise of a mel frame is numbers frame * bands .. + bands of this stream of the seed.
+  static constexpr std::uint64_t kNoiseStream = 4;
+
+ private:
+  class Stream;
+  class Vocoder;
+  /// Upstream's limits: frames of the reference, and of a window with it.
+  [[nodiscard]] std::int64_t max_prompt_frames() const { return config_.form == ModelForm::v3 ? 468 : 500; }
+  [[nodiscard]] std::int64_t max_window_frames() const { return config_.form == ModelForm::v3 ? 934 : 1000; }
+  [[nodiscard]] double mel_per_frame() const { return config_.form == ModelForm::v3 ? 1.875 : 2.0; }
+
+  PublishedConfig config_;
+  PrefixPolicy policy_;
+  FlowWindowPolicy windows_;
+  SovitsFront front_;
+  FeatureEncoder features_;
+  Dit dit_;
+  std::optional<Bigvgan> bigvgan_;  ///< v3
+  std::optional<Hifigan> hifigan_;  ///< v4
+};
+
+}  // namespace tts
