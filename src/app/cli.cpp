@@ -17,9 +17,30 @@ examples:
   fortune | sonorant say --out fortune.opus -
   sonorant voices --json
   sonorant bench --json --runs 50 --socket
+  sonorant convert anna-e15.ckpt anna_e8_s200.pth --out voices/anna
+  sonorant models fetch --version v2Pro --dry-run
 
 Every setting has a key as server.port: in the config file it is `port` under [server], in the environment
 SONORANT_SERVER_PORT. Flags win over the environment, which wins over the file.)";
+
+constexpr const char* kConvertHelp = R"(
+What each FILE holds is seen from its tensors; nothing in a file is executed. A LoRA of v3 or v4 wants its base, and a
+voice of v3 or v4 its vocoder: name these files too, or get them with `sonorant models fetch`. HuBERT, BERT, ERes2NetV2
+and the vocoders can be converted by themselves. Nothing is left behind when a file is refused.
+
+examples:
+  sonorant convert anna-e15.ckpt anna_e8_s200.pth --out voices/anna
+  sonorant convert s1v3.ckpt anna_e2_s66_l32.pth s2Gv4.pth vocoder.pth --out voices/anna --name "Anna"
+  sonorant convert pytorch_model.bin --out hubert.safetensors)";
+
+constexpr const char* kFetchHelp = R"(
+An interrupted download goes on where it stopped. Every file is checked before it takes its place. A mirror is an
+address like https://HOST, or https://HOST/PATH/ when the files lie elsewhere on it. A proxy is taken from the
+environment (https_proxy).
+
+examples:
+  sonorant models fetch --dry-run
+  sonorant models fetch --version v2Pro --version v4)";
 
 // A flag that sets a key of Config.
 void add_setting(CLI::App* command, Invocation& invocation, const char* flag, const char* key, const char* help,
@@ -94,6 +115,37 @@ std::variant<Invocation, Exit> parse_command_line(std::span<const std::string> a
   bench_app->add_option("--lang", bench.lang, "language of the text (en)");
   bench_app->add_flag("--socket", bench.socket, "also from a WebSocket client's text to its first audio packet");
 
+  ConvertCommand convert;
+  CLI::App* convert_app = app.add_subcommand("convert", "turn checkpoints of GPT-SoVITS into a model folder");
+  convert_app->add_option("FILES", convert.files, "a T2S (.ckpt) and an acoustic checkpoint (.pth), in any order")
+      ->required()
+      ->type_name("FILE");
+  convert_app->add_option("--out", convert.out, "folder to make; of a single network: FILE.safetensors")
+      ->required()
+      ->type_name("PATH");
+  convert_app->add_option("--version", convert.version, "v1, v2, v2Pro, v2ProPlus, v3 or v4 (what the files say)")
+      ->type_name("VERSION");
+  convert_app->add_option("--id", convert.id, "id of the voice (the folder's name)");
+  convert_app->add_option("--name", convert.name, "its name for people (the id)");
+  convert_app->add_option("--license", convert.license, "licence of the weights, kept in the manifest");
+  convert_app->add_option("--models", convert.models_dir, "folder of `sonorant models fetch` (the usual place)")
+      ->type_name("DIR");
+  convert_app->add_flag("--replace", convert.replace, "replace what is at --out");
+  convert_app->footer(kConvertHelp);
+
+  FetchModelsCommand fetch;
+  CLI::App* models_app = app.add_subcommand("models", "the official pretrained files of GPT-SoVITS");
+  models_app->require_subcommand(1);
+  CLI::App* fetch_app = models_app->add_subcommand("fetch", "download what is missing of them");
+  fetch_app->add_option("--version", fetch.versions, "only what this version needs; may be given again (all)")
+      ->type_name("VERSION");
+  fetch_app->add_option("--dir", fetch.dir, "where to (~/.local/share/sonorant/models)")->type_name("DIR");
+  fetch_app->add_option("--mirror", fetch.mirrors, "instead of the public home; further ones are tried after it")
+      ->type_name("URL");
+  fetch_app->add_flag("--dry-run", fetch.dry_run, "only tell what would be done");
+  fetch_app->add_flag("--no-convert", fetch.keep_as_they_are, "leave HuBERT, BERT and the speaker network as they are");
+  fetch_app->footer(kFetchHelp);
+
   const auto named = [&](CLI::App* command) { return command->get_name() == args.front(); };
   if (!args.empty() && !args.front().starts_with('-') && app.get_subcommands(named).empty()) {
     return Exit{1, "sonorant: unknown command \"" + one_line(args.front()) + "\" (see sonorant --help)\n"};
@@ -102,8 +154,9 @@ std::variant<Invocation, Exit> parse_command_line(std::span<const std::string> a
   try {
     app.parse(reversed);
   } catch (const CLI::CallForHelp&) {
-    const auto chosen = app.get_subcommands();
-    return Exit{0, chosen.empty() ? app.help() : chosen.front()->help()};
+    const CLI::App* asked = &app;
+    while (!asked->get_subcommands().empty()) asked = asked->get_subcommands().front();
+    return Exit{0, asked->help()};
   } catch (const CLI::CallForVersion& version) {
     return Exit{0, std::string(version.what()) + "\n"};
   } catch (const CLI::ParseError& error) {
@@ -117,6 +170,8 @@ std::variant<Invocation, Exit> parse_command_line(std::span<const std::string> a
   }
   if (voices_app->parsed()) invocation.command = voices;
   if (bench_app->parsed()) invocation.command = std::move(bench);
+  if (convert_app->parsed()) invocation.command = std::move(convert);
+  if (fetch_app->parsed()) invocation.command = std::move(fetch);
   return invocation;
 }
 

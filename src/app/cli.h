@@ -35,9 +35,28 @@ struct BenchCommand {
   bool socket = false;  ///< also through a WebSocket and an in-process server
 };
 
+struct ConvertCommand {
+  std::vector<std::filesystem::path> files;
+  std::filesystem::path out;
+  std::string version;  ///< empty: what the files say
+  std::string id;       ///< empty: the name of the folder
+  std::string name;
+  std::string license;
+  std::filesystem::path models_dir;  ///< empty: the usual place
+  bool replace = false;
+};
+
+struct FetchModelsCommand {
+  std::vector<std::string> versions;  ///< empty: all
+  std::filesystem::path dir;          ///< empty: the usual place
+  std::vector<std::string> mirrors;   ///< empty: the public home
+  bool dry_run = false;
+  bool keep_as_they_are = false;  ///< convert nothing
+};
+
 /// What the command line asks for.
 struct Invocation {
-  std::variant<ServeCommand, SayCommand, VoicesCommand, BenchCommand> command;
+  std::variant<ServeCommand, SayCommand, VoicesCommand, BenchCommand, ConvertCommand, FetchModelsCommand> command;
   std::optional<std::filesystem::path> config_file;
   std::vector<std::pair<std::string, std::string>> settings;  ///< flags that set a key of Config
 };

@@ -8,6 +8,9 @@
 
 #include "src/app/bench.h"
 #include "src/app/cli.h"
+#include "src/app/convert.h"
+#include "src/app/models.h"
+#include "src/app/pretrained_set.h"
 #include "src/app/say.h"
 #include "src/app/serve.h"
 #include "src/core/log.h"
@@ -106,7 +109,33 @@ Result<void> run_bench(const BenchCommand& command, Config config, Surroundings&
   return {};
 }
 
+Result<void> run_fetch_models(const FetchModelsCommand& command, Surroundings& surroundings) {
+  const std::filesystem::path dir = command.dir.empty() ? default_models_dir(surroundings.get_env) : command.dir;
+  if (dir.empty()) return Error{Errc::unsupported_format, "no home folder to keep models in: give --dir"};
+  std::vector<Form> forms;
+  for (const std::string& version : command.versions) {
+    const auto form = find_form(version);
+    if (!form) {
+      return Error{Errc::unsupported_format,
+                   "--version: got " + version + ", wanted v1, v2, v2Pro, v2ProPlus, v3 or v4"};
+    }
+    forms.push_back(*form);
+  }
+  FetchOptions options;
+  options.user_agent = std::string("sonorant/") + SONORANT_VERSION;
+  return fetch_models(command, dir, pretrained_for(forms), options, surroundings.out,
+                      surroundings.show_progress ? &surroundings.err : nullptr);
+}
+
 Result<void> run_invocation(const Invocation& invocation, Surroundings& surroundings) {
+  // These two need no voices, and so none of the folders a configuration names.
+  if (const auto* command = std::get_if<ConvertCommand>(&invocation.command)) {
+    const auto models = command->models_dir.empty() ? default_models_dir(surroundings.get_env) : command->models_dir;
+    return run_convert(*command, models, surroundings.out, surroundings.show_progress ? &surroundings.err : nullptr);
+  }
+  if (const auto* command = std::get_if<FetchModelsCommand>(&invocation.command)) {
+    return run_fetch_models(*command, surroundings);
+  }
   auto config = load_config(invocation, surroundings);
   if (!config) return config.error();
   if (auto done = set_log_level(config->log.level); !done) return done;
@@ -115,6 +144,7 @@ Result<void> run_invocation(const Invocation& invocation, Surroundings& surround
                         [&](const SayCommand& command) { return run_say(command, *config, surroundings); },
                         [&](const VoicesCommand& command) { return run_voices(command, *config, surroundings); },
                         [&](const BenchCommand& command) { return run_bench(command, *config, surroundings); },
+                        [](const auto&) { return Result<void>(); },  // handled above
                     },
                     invocation.command);
 }

@@ -53,6 +53,28 @@ TEST_SUITE("app/cli") {
     CHECK(bench.text.empty());
   }
 
+  TEST_CASE("convert and models fetch") {
+    const auto convert = std::get<ConvertCommand>(parsed({"convert", "a.ckpt", "b.pth", "--out", "voices/anna",
+                                                          "--version", "v2Pro", "--name", "Anna", "--replace"})
+                                                      .command);
+    CHECK(convert.files == std::vector<std::filesystem::path>{"a.ckpt", "b.pth"});
+    CHECK(convert.out == "voices/anna");
+    CHECK(convert.version == "v2Pro");
+    CHECK(convert.name == "Anna");
+    CHECK(convert.replace);
+    const auto fetch = std::get<FetchModelsCommand>(parsed({"models", "fetch", "--version", "v2", "--version", "v4",
+                                                            "--mirror", "https://m", "--dir", "d", "--dry-run"})
+                                                        .command);
+    CHECK(fetch.versions == std::vector<std::string>{"v2", "v4"});
+    CHECK(fetch.mirrors == std::vector<std::string>{"https://m"});
+    CHECK(fetch.dir == "d");
+    CHECK(fetch.dry_run);
+    CHECK(std::get<FetchModelsCommand>(parsed({"models", "fetch"}).command).versions.empty());
+    CHECK(std::get<Exit>(parse_command_line(Args{"models", "fetch", "--help"})).text.find("--mirror") !=
+          std::string::npos);
+    CHECK(std::get<Exit>(parse_command_line(Args{"convert", "--help"})).text.find("LoRA") != std::string::npos);
+  }
+
   TEST_CASE("help and version leave with 0") {
     for (const Args& args : {Args{"--help"}, Args{"say", "--help"}, Args{"--version"}}) {
       const auto result = parse_command_line(args);
@@ -69,7 +91,8 @@ TEST_SUITE("app/cli") {
           Args{"serve", "--prot", "1"}, Args{"say", "--out", "a.wav", "--speed", "3", "x"},
           Args{"say", "--out", "a.wav", "--speed", "fast", "x"}, Args{"say", "--out", "a.wav", "--seed", "-1", "x"},
           Args{"say", "--out", "a.wav", "--seed", "18446744073709551616", "x"}, Args{"bench", "--runs", "0"},
-          Args{"serve", "extra"}}) {
+          Args{"serve", "extra"}, Args{"convert", "a.pth"}, Args{"convert", "--out", "x"}, Args{"models"},
+          Args{"models", "list"}, Args{"models", "fetch", "extra"}}) {
       const auto result = parse_command_line(args);
       CAPTURE(args.empty() ? "" : args.front());
       REQUIRE(std::holds_alternative<Exit>(result));

@@ -88,6 +88,22 @@ TEST_SUITE("app/run") {
     CHECK(program.out.starts_with("{\"voices\":[{\"id\":\"starter\""));
   }
 
+  TEST_CASE("convert and models fetch need no voices, and fail with one line") {
+    Program program;
+    program.fails({"convert", program.path("none.pth"), "--out", program.path("x")}, "none.pth: cannot open");
+    program.fails({"convert", program.path("none.pth"), "--out", program.path("x"), "--version", "v9"},
+                  "--version: got v9, wanted v1, v2, v2Pro, v2ProPlus, v3 or v4");
+    program.fails({"convert", "tests/convert/data/new.pth", "--out", program.path("x")},
+                  "tests/convert/data/new.pth: no network of GPT-SoVITS: it has 12 tensors, the first half");
+    program.fails({"models", "fetch"}, "no home folder to keep models in: give --dir");
+    program.fails({"models", "fetch", "--dir", program.path("m"), "--version", "v5"}, "--version: got v5");
+    program.variables["HOME"] = program.folder.path().c_str();
+    CHECK(program.run({"models", "fetch", "--version", "v2Pro", "--dry-run"}) == 0);
+    CHECK(program.out.find(".local/share/sonorant/models") != std::string::npos);
+    CHECK(program.out.find("acoustic model of v2Pro") != std::string::npos);
+    CHECK(program.out.find("To fetch: 1.3 GB") != std::string::npos);
+  }
+
   TEST_CASE("settings come from file, environment and flags") {
     Program program;
     const std::string file = program.folder.write("c.toml", "[engine]\nthreads = 2\nmax_utterances = 3\n").string();
