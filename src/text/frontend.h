@@ -20,14 +20,31 @@ struct SpokenWord {
   std::size_t phoneme_end = 0;
 };
 
+/// Phonemes whose BERT features come from a stretch of text; those of all other phonemes are zeros.
+struct BertSpan {
+  std::string text;                                  ///< what the tokenizer is given: normalised, UTF-8
+  std::vector<std::uint8_t> phonemes_per_character;  ///< one number per code point of `text`
+  std::size_t phoneme_begin = 0;                     ///< the first one's index in Phonemized::phonemes
+};
+
 struct Phonemized {
   std::vector<std::int32_t> phonemes;  ///< ids of the v2 inventory (text/phonemes.h); empty: nothing to speak
   std::vector<SpokenWord> words;
+  std::vector<BertSpan> bert;
   std::string normalized;  ///< the text as it is spoken, for logs and tests
 };
 
+class PolyphoneModel;
+
 struct FrontendOptions {
-  std::string lang = "auto";  ///< "en"; "auto" chooses
+  /// The protocol's names: "auto"; "en", which speaks English only; "zh", Chinese with English words in it. "auto" and
+  /// an unknown name go by the letters.
+  std::string lang = "auto";
+  /// What the voice speaks; empty: all languages there are. Letters of others are silent.
+  std::vector<std::string> languages;
+  /// The phonemes GPT-SoVITS v2 makes, with its defects: no mark is added or left out at the ends, short English gets a
+  /// comma and short text a full stop in front, and see normalize_chinese and split_languages.
+  bool reference = false;
   /// Symbol put between words ("SP" for the starter voice); empty: none, as upstream's English front end.
   std::string word_separator;
 };
@@ -35,13 +52,16 @@ struct FrontendOptions {
 /// Text to phonemes. Const and thread-safe after load.
 class TextFrontend {
  public:
-  /// `data_dir` holds cmudict and the grapheme-to-phoneme network. Throws std::runtime_error naming the file.
-  explicit TextFrontend(const std::filesystem::path& data_dir);
+  /// `data_dir` holds the dictionaries and networks of all languages. Throws std::runtime_error naming the file.
+  /// `polyphones`, if any, chooses the readings of Chinese characters.
+  explicit TextFrontend(const std::filesystem::path& data_dir,
+                        std::shared_ptr<const PolyphoneModel> polyphones = nullptr);
   ~TextFrontend();
   TextFrontend(TextFrontend&&) noexcept;
   TextFrontend& operator=(TextFrontend&&) noexcept;
 
-  /// Never throws on any input, invalid UTF-8 included. Ends with a sentence mark when anything is spoken.
+  /// Never throws on any input, invalid UTF-8 included. Unless options.reference, it begins with no mark and ends with
+  /// a sentence mark when anything is spoken.
   [[nodiscard]] Phonemized phonemize(std::string_view text, const FrontendOptions& options) const;
 
  private:

@@ -77,9 +77,11 @@ TEST_SUITE("text/frontend") {
   }
 
   TEST_CASE("nothing to say gives no phonemes") {
+    tts::FrontendOptions english;
+    english.languages = {"en"};
     for (const char* text : {"", " \n ", "?!…", "😀", "你好。", "\xff"}) {
       CAPTURE(text);
-      const tts::Phonemized spoken = frontend().phonemize(text, {});
+      const tts::Phonemized spoken = frontend().phonemize(text, english);
       CHECK(spoken.phonemes.empty());
       CHECK(spoken.words.empty());
       CHECK(spoken.normalized.empty());
