@@ -234,6 +234,7 @@ void Engine::run_text(const std::stop_token& stop) {
       try {
         FrontendOptions options;
         options.lang = job->task->options.lang;
+        options.languages = job->task->voice->info().langs;
         options.word_separator = job->task->voice->word_separator();
         ready.phonemes = phonemize_(ready.text.text, options).phonemes;
       } catch (const std::exception& e) {
