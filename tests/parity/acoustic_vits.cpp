@@ -153,7 +153,7 @@ const Registration kV2("acoustic_v2", [](const Fixture& fixture, Report& report)
       const Probe probe = comparing(fixture, c, check);
       const SemanticTokenizer tokenizer(weights);
       const at::Tensor codes = tokenizer.encode(rows_of(input_of(c, "ssl")), &probe);
-      check.same("codes", at::equal(codes.view({-1}), fixture.array(name + "/codes").view({-1})));
+      compare(fixture, c, check, "codes", codes.view({1, 1, -1}), kFeatureTolerance);  // less than a code's distance
     } else if (name == "v2.dec_only") {
       const Probe probe = comparing(fixture, c, check);
       HifiganConfig decoder;
