@@ -129,10 +129,12 @@ TEST_SUITE("convert/checkpoint") {
   }
 
   TEST_CASE("tensors stay inside their storage") {
-    auto good = parsed(one_view(10, 10, 4, {2, 3}, {3, 1}));
+    const std::string good_bytes = one_view(10, 10, 4, {2, 3}, {3, 1});
+    auto good = parsed(good_bytes);
     REQUIRE(good);
     CHECK(good->tensors(good->root())->at(0).data.size() == 24);
-    auto far = parsed(one_view(10, 10, 1, {2, 2}, {5, 2}));
+    const std::string far_bytes = one_view(10, 10, 1, {2, 2}, {5, 2});
+    auto far = parsed(far_bytes);
     REQUIRE(far);
     CHECK(far->tensors(far->root())->at(0).data.size() == 16);
     refused(one_view(10, 11, 0, {10}, {1}), "holds 40 bytes, wanted 11 elements");
@@ -142,8 +144,6 @@ TEST_SUITE("convert/checkpoint") {
     refused(one_view(10, 10, 0, {1LL << 40U, 1LL << 40U}, {1, 1}), "more elements than its storage");
     refused(one_view(10, 10, 0, {2, 2}, {(1LL << 62U), (1LL << 62U)}), "its storage");
     refused(one_view(10, 10, (1LL << 62U), {2}, {1}), "leaves its storage");
-    refused(zip_bytes({{"a/data.pkl", one_view(10, 10, 0, {2}, {1}).substr(40, 0) + "}."}, {"b", ""}}).substr(1),
-            "neither a zip archive");
   }
 
   TEST_CASE("many tensors of one storage are not more than the file twice over") {

@@ -104,7 +104,9 @@ TEST_SUITE("convert/convert") {
     const auto tensors = SafeTensors::open(file);
     REQUIRE(tensors);
     CHECK(tensors->tensors().size() == state.size());
-    for (const auto& [name, tensor] : state) {
+    for (const auto& item : state) {
+      const std::string& name = item.first;
+      const TestTensor& tensor = item.second;
       CAPTURE(name);
       const TensorView* view = tensors->find(name);
       REQUIRE(view != nullptr);
@@ -173,11 +175,13 @@ TEST_SUITE("convert/convert") {
   }
 
   TEST_CASE("version marks, words and wishes must agree") {
-    for (const auto& [mark, form] : {std::pair{"00", Form::v1},
-                                     {"01", Form::v2},
-                                     {"02", Form::v3},
-                                     {"05", Form::v2pro},
-                                     {"06", Form::v2proplus}}) {
+    for (const auto& row : {std::pair{"00", Form::v1},
+                            {"01", Form::v2},
+                            {"02", Form::v3},
+                            {"05", Form::v2pro},
+                            {"06", Form::v2proplus}}) {
+      const char* mark = row.first;
+      const Form form = row.second;
       CAPTURE(mark);
       Fixture fixture(form);
       fixture.acoustic_options.mark = mark;
@@ -315,7 +319,9 @@ TEST_SUITE("convert/convert") {
         REQUIRE(merged);
         CHECK(merged->tensors().size() == fixture.acoustic.size());
         double largest = 0;
-        for (const auto& [name, tensor] : fixture.acoustic) {
+        for (const auto& item : fixture.acoustic) {
+          const std::string& name = item.first;
+          const TestTensor& tensor = item.second;
           CAPTURE(name);
           const TensorView* view = merged->find(name);
           REQUIRE(view != nullptr);
