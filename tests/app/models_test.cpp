@@ -28,7 +28,7 @@ TEST_SUITE("app/models") {
                                          {"two.ckpt", "T2S", 8000, "", {}}};
     FetchModelsCommand command;
     FetchOptions options;
-    std::string out;
+    std::string out, progress;
 
     Fixture() {
       command.mirrors = {server.url() + "/base"};
@@ -37,9 +37,10 @@ TEST_SUITE("app/models") {
       server.put("/base/two.ckpt", {.body = two, .etag = sum(two)});
     }
     Result<void> run() {
-      std::ostringstream stream;
-      auto done = fetch_models(command, folder.path() / "models", files, options, stream, nullptr);
+      std::ostringstream stream, terminal;
+      auto done = fetch_models(command, folder.path() / "models", files, options, stream, &terminal);
       out = stream.str();
+      progress = terminal.str();
       return done;
     }
     bool says(std::string_view words) const { return out.find(words) != std::string::npos; }
@@ -63,6 +64,8 @@ TEST_SUITE("app/models") {
     CHECK(read_text(fixture.path("two.ckpt")) == fixture.two);
     CHECK(fixture.says("v9/one=1.pth: 5.0 kB, checksum as listed"));
     CHECK(fixture.says("two.ckpt: 7.0 kB, checksum as the server tells it"));
+    CHECK(fixture.progress.find("v9/one=1.pth: 5.0 kB of 5.0 kB, 100 %") != std::string::npos);
+    CHECK(fixture.progress.ends_with("\r\033[K"));
     CHECK(read_text(fixture.path("SHA256SUMS")) ==
           sum(fixture.two) + "  two.ckpt\n" + fixture.one_sum + "  v9/one=1.pth\n");
 
@@ -106,6 +109,21 @@ TEST_SUITE("app/models") {
     REQUIRE(!done);
     CHECK(done.error().detail.find("are free there") != std::string::npos);
     CHECK(large.server.requests().empty());
+  }
+
+  TEST_CASE("what prepares references is converted afterwards, unless it cannot be") {
+    Fixture fixture;
+    fixture.files.push_back({"chinese-hubert-base/pytorch_model.bin", "HuBERT", 100, "", {}});
+    fixture.server.put("/base/chinese-hubert-base/pytorch_model.bin", {.body = "no checkpoint at all"});
+    fixture.command.keep_as_they_are = true;
+    REQUIRE(fixture.run());
+    CHECK(fixture.says("chinese-hubert-base/pytorch_model.bin: 20 B, only its size could be checked"));
+    fixture.command.keep_as_they_are = false;
+    const auto done = fixture.run();
+    REQUIRE(!done);
+    CHECK(done.error().detail.find("chinese-hubert-base/pytorch_model.bin: wanted a checkpoint of torch") !=
+          std::string::npos);
+    CHECK(!std::filesystem::exists(fixture.path("hubert.safetensors")));
   }
 
   TEST_CASE("the set knows what each version needs") {
