@@ -5,8 +5,10 @@
 #include <string>
 #include <utility>
 
+#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/gelu.h>
+#include <ATen/ops/zeros.h>
 
 #include "src/core/utf8.h"
 
@@ -76,15 +78,10 @@ at::Tensor Bert::forward(std::span<const std::int32_t> ids, const Probe* probe) 
   return x;
 }
 
-at::Tensor repeat_rows(const at::Tensor& rows, std::span<const std::int32_t> counts) {
+at::Tensor repeat_rows(const at::Tensor& rows, std::span<const std::uint8_t> counts) {
   check_shape(rows, {static_cast<std::int64_t>(counts.size()), -1}, "rows to repeat");
   std::vector<std::int32_t> index;
-  for (std::size_t i = 0; i < counts.size(); ++i) {
-    if (counts[i] < 0) {
-      throw ModelError("count " + std::to_string(i) + ": got " + std::to_string(counts[i]) + ", wanted 0 or more");
-    }
-    index.insert(index.end(), static_cast<std::size_t>(counts[i]), static_cast<std::int32_t>(i));
-  }
+  for (std::size_t i = 0; i < counts.size(); ++i) index.insert(index.end(), counts[i], static_cast<std::int32_t>(i));
   return rows.index_select(0, to_index(index));
 }
 
@@ -95,28 +92,53 @@ BertFeatures::BertFeatures(WordPiece tokenizer, Bert bert) : tokenizer_(std::mov
   }
 }
 
-at::Tensor BertFeatures::features(std::string_view text, std::span<const std::int32_t> word2ph) const {
-  const std::size_t n_characters = utf8::count_code_points(text);
-  if (word2ph.size() != n_characters) {
-    throw ModelError("word2ph: got " + std::to_string(word2ph.size()) + " counts, wanted " +
-                     std::to_string(n_characters) + ", one for each character");
-  }
-  if (n_characters == 0) return at::empty({0, bert_.hidden()}, at::kFloat);
+at::Tensor BertFeatures::read(std::string_view text, std::size_t n_characters) const {
   const std::vector<WordPiece::Token> tokens = tokenizer_.encode(text);
   std::vector<std::int32_t> ids = {tokenizer_.cls()};
   for (const WordPiece::Token& token : tokens) ids.push_back(token.id);
   ids.push_back(tokenizer_.sep());
   const at::Tensor hidden = bert_.forward(ids);  // [tokens + 2, hidden]
-  if (tokens.size() == n_characters) {
-    return repeat_rows(hidden.narrow(0, 1, static_cast<std::int64_t>(n_characters)), word2ph);
-  }
-  std::vector<std::int32_t> row_of(n_characters, 0);  // [CLS] before the first token
+  if (tokens.size() == n_characters) return hidden.narrow(0, 1, static_cast<std::int64_t>(n_characters));
+  std::vector<std::int32_t> row_of(n_characters, 0);  // row 0 is [CLS]: what stands before the first token
   std::size_t at = 0;
   for (std::size_t i = 0; i < n_characters; ++i) {
-    while (at < tokens.size() && tokens[at].begin <= i) ++at;  // the last token that begins here or before
-    row_of[i] = static_cast<std::int32_t>(at);                 // row 0 is [CLS]
+    while (at < tokens.size() && tokens[at].begin <= i) ++at;  // past the last token that begins here or before
+    row_of[i] = static_cast<std::int32_t>(at);
   }
-  return repeat_rows(hidden.index_select(0, to_index(row_of)), word2ph);
+  return hidden.index_select(0, to_index(row_of));
+}
+
+at::Tensor BertFeatures::features(std::string_view text, std::span<const std::uint8_t> word2ph) const {
+  const std::size_t n = utf8::count_code_points(text);
+  if (word2ph.size() != n) {
+    throw ModelError("word2ph: got " + std::to_string(word2ph.size()) + " counts, wanted " + std::to_string(n) +
+                     ", one for each character");
+  }
+  if (n == 0) return at::empty({0, bert_.hidden()}, at::kFloat);
+  const auto longest = static_cast<std::size_t>(max_characters());
+  const std::size_t n_pieces = (n + longest - 1) / longest;
+  std::vector<at::Tensor> rows;
+  for (std::size_t i = 0; i < n_pieces; ++i) {
+    const std::size_t first = utf8::byte_offset(text, i * n / n_pieces);
+    const std::size_t last = utf8::byte_offset(text, (i + 1) * n / n_pieces);
+    rows.push_back(read(text.substr(first, last - first), (i + 1) * n / n_pieces - i * n / n_pieces));
+  }
+  return repeat_rows(n_pieces == 1 ? rows[0] : at::cat(rows), word2ph);
+}
+
+at::Tensor BertFeatures::features(const Phonemized& spoken) const {
+  const auto n = static_cast<std::int64_t>(spoken.phonemes.size());
+  at::Tensor all = at::zeros({n, bert_.hidden()}, at::kFloat);
+  for (const BertSpan& span : spoken.bert) {
+    const at::Tensor rows = features(span.text, span.phonemes_per_character);
+    const auto begin = static_cast<std::int64_t>(span.phoneme_begin);
+    if (begin > n || rows.size(0) > n - begin) {
+      throw ModelError("BERT rows of \"" + span.text + "\": got phonemes " + std::to_string(begin) + " to " +
+                       std::to_string(begin + rows.size(0)) + ", the segment has " + std::to_string(n));
+    }
+    all.narrow(0, begin, rows.size(0)).copy_(rows);
+  }
+  return all;
 }
 
 }  // namespace tts

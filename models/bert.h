@@ -8,6 +8,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "models/layers.h"
+#include "src/text/frontend.h"
 #include "src/text/wordpiece.h"
 
 namespace tts {
@@ -53,9 +54,9 @@ class Bert {
   std::vector<Layer> layers_;
 };
 
-/// Row i of `rows` held for counts[i] rows. rows [n, dim], counts [n], each >= 0 -> [sum(counts), dim].
-/// Throws ModelError when sizes differ or a count is negative.
-[[nodiscard]] at::Tensor repeat_rows(const at::Tensor& rows, std::span<const std::int32_t> counts);
+/// Row i of `rows` held for counts[i] rows. rows [n, dim], counts [n] -> [sum(counts), dim].
+/// Throws ModelError when sizes differ.
+[[nodiscard]] at::Tensor repeat_rows(const at::Tensor& rows, std::span<const std::uint8_t> counts);
 
 /// What the T2S is told of Chinese text, phoneme by phoneme.
 class BertFeatures {
@@ -63,17 +64,25 @@ class BertFeatures {
   /// Throws ModelError when the tokeniser has ids the network does not know.
   BertFeatures(WordPiece tokenizer, Bert bert);
 
-  /// text: the normalised Chinese text of one segment, at most positions - 2 characters. word2ph: phonemes of each of
-  /// its characters. -> [sum(word2ph), hidden], a row per phoneme. Throws ModelError naming what does not fit.
+  /// All of a segment: [phonemes, hidden], zeros where no stretch of spoken.bert gives a row. Throws ModelError when a
+  /// stretch reaches beyond the phonemes, or as below.
+  [[nodiscard]] at::Tensor features(const Phonemized& spoken) const;
+
+  /// text: normalised Chinese. word2ph: phonemes of each of its characters. -> [sum(word2ph), hidden], a row per
+  /// phoneme. Throws ModelError unless there is a count for each character.
   /// Upstream takes the i-th token for the i-th character. Where the two are not as many (white space, Latin words),
-  /// each character has the token that covers it, and what no token covers the one before it.
-  [[nodiscard]] at::Tensor features(std::string_view text, std::span<const std::int32_t> word2ph) const;
+  /// each character has the token that covers it, and what no token covers the one before it. A text of more than
+  /// max_characters(), which upstream cuts beforehand, is read in equal pieces.
+  [[nodiscard]] at::Tensor features(std::string_view text, std::span<const std::uint8_t> word2ph) const;
 
   [[nodiscard]] std::int64_t dim() const noexcept { return bert_.hidden(); }
-  /// Characters of the longest segment.
+  /// Characters read at once.
   [[nodiscard]] std::int64_t max_characters() const noexcept { return bert_.positions() - 2; }
 
  private:
+  /// text: 1 to max_characters() characters -> [characters, hidden].
+  [[nodiscard]] at::Tensor read(std::string_view text, std::size_t n_characters) const;
+
   WordPiece tokenizer_;
   Bert bert_;
 };

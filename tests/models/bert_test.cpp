@@ -87,33 +87,53 @@ TEST_SUITE("models/bert") {
 }
 
 TEST_SUITE("models/bert_features") {
+  using Counts = std::vector<std::uint8_t>;
+
   TEST_CASE("a row per phoneme, that of its character") {
     const at::Tensor hidden = tiny_bert().forward(std::vector<std::int32_t>{2, 4, 5, 6, 1, 3});
-    const at::Tensor got = tiny_features().features("你好,他", std::vector<std::int32_t>{2, 1, 0, 3});
+    const at::Tensor got = tiny_features().features("你好,他", Counts{2, 1, 0, 3});
     CHECK(got.equal(rows(hidden, {1, 1, 2, 4, 4, 4})));
   }
 
   TEST_CASE("where tokens are not characters, a character has the token that covers it") {
     const at::Tensor hidden = tiny_bert().forward(std::vector<std::int32_t>{2, 4, 7, 8, 5, 3});
-    const std::vector<std::int32_t> counts(8, 1);
-    CHECK(tiny_features().features("你hello 好", counts).equal(rows(hidden, {1, 2, 2, 2, 3, 3, 3, 4})));
+    CHECK(tiny_features().features("你hello 好", Counts(8, 1)).equal(rows(hidden, {1, 2, 2, 2, 3, 3, 3, 4})));
     const at::Tensor spaces = tiny_bert().forward(std::vector<std::int32_t>{2, 3});
-    CHECK(tiny_features().features("  ", std::vector<std::int32_t>{1, 1}).equal(rows(spaces, {0, 0})));
-    CHECK((tiny_features().features("", {}).sizes().vec() == std::vector<std::int64_t>{0, 16}));
+    CHECK(tiny_features().features("  ", Counts{1, 1}).equal(rows(spaces, {0, 0})));
+    CHECK((tiny_features().features("", Counts{}).sizes().vec() == std::vector<std::int64_t>{0, 16}));
+  }
+
+  TEST_CASE("a text longer than the positions is read in equal pieces") {
+    const BertFeatures model = tiny_features();
+    CHECK(model.max_characters() == 10);
+    std::string text;
+    for (int i = 0; i < 7; ++i) text += "你好,";
+    const at::Tensor got = model.features(text, Counts(21, 1));
+    CHECK(got.narrow(0, 0, 7).equal(model.features(text.substr(0, 17), Counts(7, 1))));
+    CHECK(got.narrow(0, 7, 7).equal(model.features(text.substr(17, 17), Counts(7, 1))));
+  }
+
+  TEST_CASE("a segment has rows where Chinese is spoken, and zeros elsewhere") {
+    const BertFeatures model = tiny_features();
+    Phonemized spoken;
+    spoken.phonemes.assign(9, 0);
+    spoken.bert = {{"你好", {2, 1}, 1}, {",", {1}, 8}};
+    const at::Tensor got = model.features(spoken);
+    CHECK((got.sizes().vec() == std::vector<std::int64_t>{9, 16}));
+    CHECK(got.narrow(0, 1, 3).equal(model.features("你好", Counts{2, 1})));
+    CHECK(got.narrow(0, 8, 1).equal(model.features(",", Counts{1})));
+    CHECK(got[0].abs().max().item<float>() == 0.0F);
+    CHECK(got.narrow(0, 4, 4).abs().max().item<float>() == 0.0F);
+    spoken.bert[1].phoneme_begin = 9;
+    CHECK(contains(model_error_of([&] { (void)model.features(spoken); }), "got phonemes 9 to 10, the segment has 9"));
+    spoken.bert.clear();
+    CHECK(model.features(spoken).abs().max().item<float>() == 0.0F);
   }
 
   TEST_CASE("what does not fit is refused with its numbers") {
     const BertFeatures model = tiny_features();
     CHECK(model.dim() == 16);
-    CHECK(model.max_characters() == 10);
-    const std::vector<std::int32_t> one = {1};
-    CHECK(contains(model_error_of([&] { (void)model.features("你好", one); }), "got 1 counts, wanted 2"));
-    const std::vector<std::int32_t> negative = {1, -1};
-    CHECK(contains(model_error_of([&] { (void)model.features("你好", negative); }), "got -1"));
-    std::string longer;
-    for (int i = 0; i < 11; ++i) longer += "好";
-    const std::vector<std::int32_t> eleven(11, 1);
-    CHECK(contains(model_error_of([&] { (void)model.features(longer, eleven); }), "13 tokens"));
+    CHECK(contains(model_error_of([&] { (void)model.features("你好", Counts{1}); }), "got 1 counts, wanted 2"));
     const auto larger = WordPiece::from_lines(std::string(kVocabulary) + "好的\n").value();
     CHECK(contains(model_error_of([&] { (void)BertFeatures(larger, tiny_bert()); }), "id 9"));
   }

@@ -49,7 +49,9 @@ void check_bert(const Fixture& fixture, const Json& c, CaseReport& check) {
   const at::Tensor hidden = model.forward(ids, &probe);
   const auto word2ph = integers_of(c.at("word2ph"));
   check.same("word2ph", word2ph == c.at("word2ph_values").get<std::vector<std::int32_t>>());
-  const at::Tensor feature = repeat_rows(hidden.narrow(0, 1, hidden.size(0) - 2), word2ph);  // [phonemes, hidden]
+  const at::Tensor feature =
+      repeat_rows(hidden.narrow(0, 1, hidden.size(0) - 2),
+                  std::vector<std::uint8_t>(word2ph.begin(), word2ph.end()));  // [phonemes, hidden]
 
   const auto array = [&](const char* name) { return fixture.array(c.at("arrays").at(name).get<std::string>()); };
   const at::Tensor rows = at::tensor(to_int64s(c.at("array_rows")));
