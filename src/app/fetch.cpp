@@ -124,12 +124,12 @@ class Transfer {
         remove_part();
         continue;
       }
-      if (ending == Ending::final) return failed(reason_);
+      if (ending == Ending::final) return given_up(reason_);
       if (have_ > before) {
         attempt = 1;
         wait = options_.first_wait;
       } else if (++attempt > options_.attempts) {
-        return failed(reason_ + " (" + std::to_string(options_.attempts) + " attempts)");
+        return given_up(reason_ + " (" + std::to_string(options_.attempts) + " attempts)");
       }
       std::this_thread::sleep_for(wait);
       wait *= 2;
@@ -137,6 +137,11 @@ class Transfer {
   }
 
  private:
+  /// What has come stays for another run; a part without a byte is of no use.
+  Error given_up(const std::string& reason) const {
+    if (have_ == 0) remove_part();
+    return failed(reason);
+  }
   Error failed(const std::string& reason) const { return {Errc::bad_file, url_ + ": " + reason}; }
 
   void remove_part() const {

@@ -840,9 +840,9 @@ const char* to_string(NetworkKind kind) noexcept {
     case NetworkKind::t2s:
       return "text-to-semantic model";
     case NetworkKind::acoustic:
-      return "acoustic model";
+      return "SoVITS model";
     case NetworkKind::lora:
-      return "LoRA of an acoustic model";
+      return "LoRA of a SoVITS model";
     case NetworkKind::bigvgan:
       return "BigVGAN vocoder";
     case NetworkKind::hifigan:

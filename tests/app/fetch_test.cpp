@@ -170,6 +170,7 @@ TEST_SUITE("app/fetch") {
     busy.fails("/file.pth: the server answers 429 (3 attempts)");
     Fixture none;
     none.fails("/file.pth: the server answers 404");
+    none.nothing_else();
     CHECK(none.server.requests().size() == 1);
     Fixture denied;
     denied.server.put("/file.pth", {.body = denied.body, .refusals = 9, .refusal = 403});
@@ -195,6 +196,13 @@ TEST_SUITE("app/fetch") {
     fixture.download.urls.push_back(mirror.url() + "/m/file.pth");
     fixture.succeeds(Proof::size);
     CHECK(mirror.requests() == Requests{"/m/file.pth"});
+    // A transfer that is given up leaves what has come.
+    HttpFiles weak;
+    weak.put("/file.pth", {.body = fixture.body, .etag = "one", .knows_ranges = false, .cut_after = 1000});
+    fixture.download.urls = {weak.url() + "/file.pth"};
+    fixture.download.to = fixture.folder.path() / "c";
+    fixture.fails("(3 attempts)");
+    CHECK(bytes_there(fixture.download.to) == 1000);
     fixture.download.urls = {"http://127.0.0.1:1/file.pth"};
     fixture.download.to = fixture.folder.path() / "b";
     fixture.fails("http://127.0.0.1:1/file.pth: ");

@@ -456,7 +456,7 @@ TEST_SUITE("convert/convert") {
     fixture.request.files = {files[2]};
     fixture.refused_as_is("--out wants a FILE.safetensors");
     fixture.request.files = {files[0], files[1], files[2], files[1]};
-    fixture.refused_as_is("both hold a acoustic model");
+    fixture.refused_as_is("both hold a SoVITS model");
     fixture.request.files = {};
     fixture.refused_as_is("no file");
     fixture.request.files = {fixture.folder.path() / "none.pth"};
