@@ -1,142 +1,79 @@
 #include "models/hifigan.h"
 
 #include <algorithm>
-#include <array>
+#include <cstring>
 #include <string>
 #include <utility>
 
 #include <ATen/ops/cat.h>
-#include <ATen/ops/conv1d.h>
-#include <ATen/ops/conv_transpose1d.h>
-#include <ATen/ops/leaky_relu.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/tanh.h>
-#include <ATen/ops/zeros.h>
 
 namespace tts {
 namespace {
-constexpr std::array<std::int64_t, 1> kNoPadding{0};
-}
+
+/// Frames that are taken through all layers at once: their samples stay in the second-level cache.
+constexpr std::int64_t kPieceFrames = 16;
+
+}  // namespace
 
 Hifigan::Hifigan(const WeightScope& weights, const HifiganConfig& config) : config_(config) {
-  pre_ = {weights("conv_pre").get("weight", {config.channels, config.in, 7}),
-          weights("conv_pre").get("bias", {config.channels})};
+  pre_ = SampleConv(weights("conv_pre").get("weight", {config.channels, config.in, 7}),
+                    weights("conv_pre").get("bias", {config.channels}));
   if (config.condition > 0) {
-    condition_ = {weights("cond").get("weight", {config.channels, config.condition, 1}),
-                  weights("cond").get("bias", {config.channels})};
+    condition_ = Linear(weights("cond"), config.condition, config.channels, true);
   }
   std::int64_t channels = config.channels;
   std::int64_t n_block = 0;
   for (std::size_t i = 0; i < config.rates.size(); ++i) {
     const WeightScope up = weights("ups", static_cast<std::int64_t>(i));
     // Transposed convolution: axis 0 is the input channel, also for the weight norm.
-    ups_.push_back(
-        {fold_weight_norm(up, "", {channels, channels / 2, config.kernels[i]}), up.get("bias", {channels / 2})});
+    ups_.emplace_back(fold_weight_norm(up, "", {channels, channels / 2, config.kernels[i]}),
+                      up.get("bias", {channels / 2}), config.rates[i]);
     channels /= 2;
     for (const std::int64_t kernel : config.block_kernels) {
       const WeightScope scope = weights("resblocks", n_block++);
-      ResBlock block{.first = {}, .second = {}, .kernel = kernel};
-      for (std::int64_t m = 0; m < static_cast<std::int64_t>(config.block_dilations.size()); ++m) {
-        const WeightScope first = scope("convs1", m);
-        const WeightScope second = scope("convs2", m);
-        block.first.push_back(
-            {fold_weight_norm(first, "", {channels, channels, kernel}), first.get("bias", {channels})});
-        block.second.push_back(
-            {fold_weight_norm(second, "", {channels, channels, kernel}), second.get("bias", {channels})});
+      ResBlock block;
+      for (std::size_t m = 0; m < config.block_dilations.size(); ++m) {
+        const WeightScope first = scope("convs1", static_cast<std::int64_t>(m));
+        const WeightScope second = scope("convs2", static_cast<std::int64_t>(m));
+        block.first.emplace_back(fold_weight_norm(first, "", {channels, channels, kernel}),
+                                 first.get("bias", {channels}), config.block_dilations[m]);
+        block.second.emplace_back(fold_weight_norm(second, "", {channels, channels, kernel}),
+                                  second.get("bias", {channels}));
       }
       blocks_.push_back(std::move(block));
     }
   }
-  post_.weight = weights("conv_post").get("weight", {1, channels, 7});
-  if (config.out_bias) {
-    post_.bias = weights("conv_post").get("bias", {1});
-  }
+  post_ = SampleConv(weights("conv_post").get("weight", {1, channels, 7}),
+                     config.out_bias ? weights("conv_post").get("bias", {1}) : at::Tensor());
 }
 
-at::Tensor Hifigan::residual(const ResBlock& block, at::Tensor x) const {
-  for (std::size_t m = 0; m < block.first.size(); ++m) {
-    const std::int64_t dilation = config_.block_dilations[m];
-    const std::int64_t span = block.kernel - 1;
-    at::Tensor t = at::conv1d(at::leaky_relu(x, 0.1), block.first[m].weight, block.first[m].bias, 1,
-                              span * dilation / 2, dilation);
-    t = at::conv1d(at::leaky_relu_(t, 0.1), block.second[m].weight, block.second[m].bias, 1, span / 2);
-    x = t.add_(x);
-  }
-  return x;
-}
-
-at::Tensor Hifigan::forward(const at::Tensor& mel, const at::Tensor& condition, const Probe* probe) const {
-  check_shape(mel, {-1, config_.in, -1}, "vocoder input");
-  const auto show = [&](const std::string& name, const at::Tensor& value) {
-    if (probe != nullptr) {
-      (*probe)(name, value.clone());  // later stages work in place
-    }
-  };
-  at::Tensor x = at::conv1d(mel, pre_.weight, pre_.bias, 1, 3);
-  show("dec.conv_pre", x);
-  if (config_.condition > 0) {
-    check_shape(condition, {mel.size(0), config_.condition, 1}, "vocoder speaker embedding");
-    x = x + at::conv1d(condition, condition_.weight, condition_.bias);
-  }
-  const std::size_t per_stage = config_.block_kernels.size();
-  for (std::size_t i = 0; i < ups_.size(); ++i) {
-    x = at::conv_transpose1d(at::leaky_relu_(x, 0.1), ups_[i].weight, ups_[i].bias, config_.rates[i],
-                             (config_.kernels[i] - config_.rates[i]) / 2);
-    show("dec.ups." + std::to_string(i), x);
-    at::Tensor sum;
-    for (std::size_t j = 0; j < per_stage; ++j) {
-      const at::Tensor y = residual(blocks_[i * per_stage + j], x);
-      show("dec.resblocks." + std::to_string(i * per_stage + j), y);
-      sum = sum.defined() ? sum.add_(y) : y;
-    }
-    x = sum.div_(static_cast<double>(per_stage));
-  }
-  x = at::conv1d(at::leaky_relu_(x, 0.01), post_.weight, post_.bias, 1, 3);  // 0.01 here, 0.1 everywhere else
-  show("dec.conv_post", x);
-  return at::tanh(x).squeeze(1);
-}
-
-/// Walks through the layers of one step, each with the tensor it keeps between steps. Signals are [1, channels, n].
+/// Walks through the layers of one step, each with the tensor it keeps between steps. Signals are [samples, channels].
 class Hifigan::Cursor {
  public:
   Cursor(State& state, bool last) : state_(state), last_(last) {}
 
-  /// "Same" convolution of a stream.
-  at::Tensor conv(const at::Tensor& x, const Conv& conv, std::int64_t kernel, std::int64_t dilation) {
-    const std::int64_t pad = (kernel - 1) * dilation / 2;
-    const at::Tensor in = extend(x, pad, pad);
-    return in.size(2) > 2 * pad ? at::conv1d(in, conv.weight, conv.bias, 1, at::IntArrayRef(kNoPadding), dilation)
-                                : at::zeros({1, conv.weight.size(0), 0}, x.options());
+  /// "Same" convolution of a stream, leaky ReLU with this slope before it (1: none).
+  at::Tensor conv(const at::Tensor& x, const SampleConv& conv, float slope) {
+    return conv.valid(extend(x, conv.span() / 2, conv.span() / 2, slope));
   }
-
-  /// Transposed convolution by `rate`, (kernel - rate) / 2 samples cut off both ends of the whole.
-  at::Tensor up(const at::Tensor& x, const Conv& conv, std::int64_t kernel, std::int64_t rate) {
-    const auto [left, right] = reach(kernel, rate);
-    const at::Tensor in = extend(x, left, right);
-    const std::int64_t frames = in.size(2) - left - right;
-    if (frames <= 0) {
-      return at::zeros({1, conv.weight.size(1), 0}, x.options());
-    }
-    const std::int64_t first = rate * left + (kernel - rate) / 2;
-    return at::conv_transpose1d(in, conv.weight, conv.bias, rate).narrow(2, first, rate * frames);
+  at::Tensor up(const at::Tensor& x, const SampleUpsampler& up, float slope) {
+    return up.valid(extend(x, up.left(), up.right(), slope));
   }
 
   /// Keeps x until `n` more samples of it are asked for: returns the next n.
   at::Tensor delay(const at::Tensor& x, std::int64_t n) {
     at::Tensor& held = next();
-    at::Tensor all = join(held, x);
-    held = all.narrow(2, n, all.size(2) - n);
-    return all.narrow(2, 0, n);
+    const at::Tensor all = !held.defined() || held.size(0) == 0 ? x : at::cat({held, x});
+    held = all.narrow(0, n, all.size(0) - n);
+    return all.narrow(0, 0, n);
   }
-  /// Samples the next delay() could return if given x.
+  /// Samples that the delay `ahead` places further on could return if given x.
   [[nodiscard]] std::int64_t ready(std::size_t ahead, const at::Tensor& x) const {
     const std::size_t at = at_ + ahead;
-    return x.size(2) + (at < state_.held.size() && state_.held[at].defined() ? state_.held[at].size(2) : 0);
-  }
-
-  /// Input frames before and behind an input frame that its `rate` output samples depend on.
-  static std::pair<std::int64_t, std::int64_t> reach(std::int64_t kernel, std::int64_t rate) {
-    const std::int64_t cut = (kernel - rate) / 2;
-    return {(kernel - 1 - cut) / rate, (rate - 1 + cut) / rate};
+    return x.size(0) + (at < state_.held.size() && state_.held[at].defined() ? state_.held[at].size(0) : 0);
   }
 
  private:
@@ -147,22 +84,30 @@ class Hifigan::Cursor {
     return state_.held[at_++];
   }
 
-  static at::Tensor join(const at::Tensor& a, const at::Tensor& b) {
-    return !a.defined() || a.size(2) == 0 ? b : b.size(2) == 0 ? a : at::cat({a, b}, 2);
-  }
-
-  /// x behind what is held of its past, zeros at the ends of the whole; the last left + right samples are held on.
-  at::Tensor extend(const at::Tensor& x, std::int64_t left, std::int64_t right) {
+  /// x, activated, behind what is held of its past, zeros at the ends of the whole; the last left + right samples are
+  /// held on.
+  at::Tensor extend(const at::Tensor& x, std::int64_t left, std::int64_t right, float slope) {
     at::Tensor& held = next();
-    if (!held.defined()) {
-      held = at::zeros({1, x.size(1), left}, x.options());
+    const std::int64_t channels = x.size(1);
+    const std::int64_t n_held = held.defined() ? held.size(0) : left;
+    const std::int64_t n = x.size(0);
+    const std::int64_t total = n_held + n + (last_ ? right : 0);
+    at::Tensor in = at::empty({total, channels}, at::kFloat);
+    auto* to = in.data_ptr<float>();
+    if (held.defined()) {
+      std::copy_n(held.data_ptr<float>(), n_held * channels, to);
+    } else {
+      std::fill_n(to, n_held * channels, 0.0F);
     }
-    at::Tensor in = join(held, x);
-    if (last_) {
-      in = join(in, at::zeros({1, x.size(1), right}, x.options()));
+    to += n_held * channels;
+    const at::Tensor rows = x.contiguous();
+    const auto* from = rows.data_ptr<float>();
+    for (std::int64_t i = 0; i < n * channels; ++i) {
+      to[i] = std::max(from[i], slope * from[i]);
     }
-    const std::int64_t keep = std::min(in.size(2), left + right);
-    held = in.narrow(2, in.size(2) - keep, keep);
+    std::fill_n(to + n * channels, in.numel() - (n_held + n) * channels, 0.0F);
+    const std::int64_t keep = std::min(total, left + right);
+    held = in.narrow(0, total - keep, keep).clone();
     return in;
   }
 
@@ -171,11 +116,25 @@ class Hifigan::Cursor {
   std::size_t at_ = 0;
 };
 
+at::Tensor Hifigan::forward(const at::Tensor& mel, const at::Tensor& condition, const Probe* probe) const {
+  check_shape(mel, {-1, config_.in, -1}, "vocoder input");
+  if (config_.condition > 0) {
+    check_shape(condition, {mel.size(0), config_.condition, 1}, "vocoder speaker embedding");
+  }
+  std::vector<at::Tensor> waves;
+  for (std::int64_t b = 0; b < mel.size(0); ++b) {
+    State state = initial_state(config_.condition > 0 ? condition[b].reshape({-1}) : at::Tensor());
+    const at::Tensor frames = mel[b].t();
+    waves.push_back(probe != nullptr ? step_piece(frames, state, true, probe) : step(frames, state, true));
+  }
+  return at::stack(waves);
+}
+
 Hifigan::State Hifigan::initial_state(const at::Tensor& condition) const {
   State state;
   if (config_.condition > 0) {
     check_shape(condition, {config_.condition}, "vocoder speaker embedding");
-    state.condition = at::conv1d(condition.view({1, -1, 1}), condition_.weight, condition_.bias);
+    state.condition = condition_(condition.unsqueeze(0)).squeeze(0);
   }
   return state;
 }
@@ -186,23 +145,43 @@ at::Tensor Hifigan::step(const at::Tensor& frames, State& state, bool last) cons
     throw ModelError("vocoder: got frames after the last, wanted none");
   }
   state.ended = last;
+  const std::int64_t n = frames.size(0);
+  if (n <= kPieceFrames) {
+    return step_piece(frames, state, last, nullptr);
+  }
+  std::vector<at::Tensor> waves;
+  for (std::int64_t at = 0; at < n; at += kPieceFrames) {
+    const std::int64_t piece = std::min(kPieceFrames, n - at);
+    waves.push_back(step_piece(frames.narrow(0, at, piece), state, last && at + piece == n, nullptr));
+  }
+  return at::cat(waves);
+}
+
+at::Tensor Hifigan::step_piece(const at::Tensor& frames, State& state, bool last, const Probe* probe) const {
+  const auto show = [&](const std::string& name, const at::Tensor& value) {
+    if (probe != nullptr) {
+      (*probe)(name, value.t().unsqueeze(0));
+    }
+  };
   Cursor cursor(state, last);
-  at::Tensor x = cursor.conv(frames.t().unsqueeze(0), pre_, 7, 1);
+  at::Tensor x = cursor.conv(frames, pre_, 1.0F);
+  show("dec.conv_pre", x);
   if (state.condition.defined()) {
     x = x + state.condition;
   }
   const std::size_t per_stage = config_.block_kernels.size();
   for (std::size_t i = 0; i < ups_.size(); ++i) {
-    x = cursor.up(at::leaky_relu(x, 0.1), ups_[i], config_.kernels[i], config_.rates[i]);
+    x = cursor.up(x, ups_[i], 0.1F);
+    show("dec.ups." + std::to_string(i), x);
     std::vector<at::Tensor> outs;
     for (std::size_t j = 0; j < per_stage; ++j) {
       const ResBlock& block = blocks_[i * per_stage + j];
       at::Tensor y = x;
       for (std::size_t m = 0; m < block.first.size(); ++m) {
-        at::Tensor t = cursor.conv(at::leaky_relu(y, 0.1), block.first[m], block.kernel, config_.block_dilations[m]);
-        t = cursor.conv(at::leaky_relu_(t, 0.1), block.second[m], block.kernel, 1);
-        y = t.add_(cursor.delay(y, t.size(2)));
+        const at::Tensor t = cursor.conv(cursor.conv(y, block.first[m], 0.1F), block.second[m], 0.1F);
+        y = at::Tensor(t).add_(cursor.delay(y, t.size(0)));
       }
+      show("dec.resblocks." + std::to_string(i * per_stage + j), y);
       outs.push_back(y);
     }
     // The wider blocks are behind the narrower ones.
@@ -213,28 +192,32 @@ at::Tensor Hifigan::step(const at::Tensor& frames, State& state, bool last) cons
     at::Tensor sum;
     for (const at::Tensor& out : outs) {
       const at::Tensor y = cursor.delay(out, n);
-      sum = sum.defined() ? sum + y : y;
+      sum = sum.defined() ? sum.add_(y) : y.clone();
     }
-    x = sum / static_cast<double>(per_stage);
+    x = sum.div_(static_cast<double>(per_stage));
   }
-  return at::tanh(cursor.conv(at::leaky_relu(x, 0.01), post_, 7, 1)).view({-1});
+  x = cursor.conv(x, post_, 0.01F);  // 0.01 here, 0.1 everywhere else
+  show("dec.conv_post", x);
+  return at::tanh(x).view({-1});
 }
 
 std::int64_t Hifigan::certain_samples(std::int64_t n_frames) const {
-  std::int64_t n = n_frames - 3;
+  std::int64_t n = n_frames - pre_.span() / 2;
+  const std::size_t per_stage = config_.block_kernels.size();
   for (std::size_t i = 0; i < ups_.size(); ++i) {
-    n = std::max<std::int64_t>(0, n - Cursor::reach(config_.kernels[i], config_.rates[i]).second) * config_.rates[i];
+    n = std::max<std::int64_t>(0, n - ups_[i].right()) * config_.rates[i];
     std::int64_t behind = 0;
-    for (const std::int64_t kernel : config_.block_kernels) {
+    for (std::size_t j = 0; j < per_stage; ++j) {
+      const ResBlock& block = blocks_[i * per_stage + j];
       std::int64_t sum = 0;
-      for (const std::int64_t dilation : config_.block_dilations) {
-        sum += (kernel - 1) * (dilation + 1) / 2;
+      for (std::size_t m = 0; m < block.first.size(); ++m) {
+        sum += (block.first[m].span() + block.second[m].span()) / 2;
       }
       behind = std::max(behind, sum);
     }
     n -= behind;
   }
-  return std::max<std::int64_t>(0, n - 3);
+  return std::max<std::int64_t>(0, n - post_.span() / 2);
 }
 
 std::int64_t Hifigan::hop_samples() const {

@@ -6,6 +6,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "models/layers.h"
+#include "models/sample_conv.h"
 
 namespace tts {
 
@@ -37,7 +38,7 @@ class Hifigan {
   /// One utterance in a stream: what every convolution still needs of its input, and the shorter sides of the sums.
   /// Nothing is computed twice, and any chunking equals forward() of the whole.
   struct State {
-    at::Tensor condition;          ///< [1, channels, 1], or undefined
+    at::Tensor condition;          ///< [channels], or undefined
     std::vector<at::Tensor> held;  ///< in the order of the layers
     bool ended = false;
   };
@@ -51,19 +52,17 @@ class Hifigan {
   [[nodiscard]] std::int64_t hop_samples() const;
 
  private:
-  struct Conv {
-    at::Tensor weight, bias;
-  };
   class Cursor;
   struct ResBlock {
-    std::vector<Conv> first, second;  ///< one pair per dilation
-    std::int64_t kernel = 3;
+    std::vector<SampleConv> first, second;  ///< one pair per dilation
   };
-  [[nodiscard]] at::Tensor residual(const ResBlock& block, at::Tensor x) const;
+  /// As step(), for as many frames as stay in the cache; the probe sees what forward() is asked to show.
+  [[nodiscard]] at::Tensor step_piece(const at::Tensor& frames, State& state, bool last, const Probe* probe) const;
 
   HifiganConfig config_;
-  Conv pre_, post_, condition_;
-  std::vector<Conv> ups_;
+  SampleConv pre_, post_;
+  Linear condition_;
+  std::vector<SampleUpsampler> ups_;
   std::vector<ResBlock> blocks_;
 };
 

@@ -1,0 +1,59 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include <ATen/core/Tensor.h>
+
+#include "models/kernels.h"
+
+namespace tts {
+
+/// Dilated convolution over many samples of few channels, channels last: the convolutions of a waveform generator. A
+/// matrix product over overlapping rows (kernels.h); a dilation is undone by taking the samples apart into as many
+/// sequences, and where a sample has fewer channels than the product's panel, several samples are made by one row. No
+/// shape costs anything the first time, as it does in a library that compiles its loops.
+class SampleConv {
+ public:
+  SampleConv() = default;
+  /// weight [out, in, kernel]; bias [out], or undefined for none.
+  SampleConv(const at::Tensor& weight, const at::Tensor& bias, std::int64_t dilation = 1);
+  /// Samples that a valid convolution consumes.
+  [[nodiscard]] std::int64_t span() const { return (kernel_ - 1) * dilation_; }
+  /// x [samples + span, in] -> [samples, out], no padding. x must be contiguous.
+  [[nodiscard]] at::Tensor valid(const at::Tensor& x) const;
+
+ private:
+  void dense(const float* x, std::int64_t samples, float* y) const;
+
+  std::shared_ptr<const PackedLinear> packed_;
+  std::int64_t in_ = 0;
+  std::int64_t out_ = 0;
+  std::int64_t kernel_ = 1;
+  std::int64_t dilation_ = 1;
+  std::int64_t group_ = 1;  ///< samples a row makes
+};
+
+/// Transposed convolution by a whole rate, (kernel - rate) / 2 samples cut off both ends of the whole: one matrix
+/// product that makes `rate` samples of each frame.
+class SampleUpsampler {
+ public:
+  SampleUpsampler() = default;
+  /// weight [in, out, kernel], bias [out].
+  SampleUpsampler(const at::Tensor& weight, const at::Tensor& bias, std::int64_t rate);
+  /// Input frames before and behind its own that a frame's samples depend on.
+  [[nodiscard]] std::int64_t left() const { return left_; }
+  [[nodiscard]] std::int64_t right() const { return right_; }
+  /// x [frames + left + right, in] -> [frames * rate, out]. x must be contiguous.
+  [[nodiscard]] at::Tensor valid(const at::Tensor& x) const;
+
+ private:
+  std::shared_ptr<const PackedLinear> packed_;
+  std::int64_t in_ = 0;
+  std::int64_t out_ = 0;
+  std::int64_t rate_ = 1;
+  std::int64_t left_ = 0;
+  std::int64_t right_ = 0;
+};
+
+}  // namespace tts
