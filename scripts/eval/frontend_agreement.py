@@ -179,7 +179,7 @@ def main():
     total = errors = same = failed = shown = 0
     kinds = collections.Counter()
     golden = []
-    for line, (spoken, phonemes) in zip(lines, ours):
+    for line, (spoken, phonemes) in zip(lines, ours, strict=True):
         try:
             theirs, their_spoken = run(line)
         except Exception as fault:  # upstream's asserts

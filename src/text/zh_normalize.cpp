@@ -88,8 +88,11 @@ class Rewriter {
       }
       changed = true;
       result.text += out;
-      result.start.insert(result.start.end(), out.size(), text_.start[i]);
-      result.end.insert(result.end.end(), out.size(), text_.end[i + length - 1]);
+      // Character by character where that is how it is read, which keeps the spans of long numbers short.
+      for (std::size_t k = 0; k < out.size(); ++k) {
+        result.start.push_back(text_.start[out.size() == length ? i + k : i]);
+        result.end.push_back(text_.end[out.size() == length ? i + k : i + length - 1]);
+      }
       i += length;
     }
     text_ = std::move(result);
@@ -597,24 +600,31 @@ constexpr View kMeasure =
     U"秋冬代伏辈丸泡粒幢堆根道面片块元亿万千百角毛吨";
 constexpr std::array<View, 6> kLongMeasure = {U"小时", U"公分", U"微克", U"微米", U"美元", U"十吨"};
 
-bool measure_at(const Source& s, std::size_t i) {
-  if (i < s.text.size() && one_of(s.at(i), kMeasure)) return true;
+// Ours, besides those: times, kinds, steps, floors, points, and the first characters of 公里, 公斤, 英尺, 欧元, 港币.
+constexpr View kMoreMeasures = U"次种倍步楼点局组排届班集章节级声卷项顿票字招席户轮滴碗股场公英欧港";
+// Before these 2 is 二: the second month is no two months.
+constexpr View kOrdinalMeasures = U"月日号世代层楼线级班季";
+
+bool measure_at(const Source& s, std::size_t i, bool reference) {
+  if (i < s.text.size() && (one_of(s.at(i), kMeasure) || (!reference && one_of(s.at(i), kMoreMeasures)))) return true;
   return std::any_of(kLongMeasure.begin(), kLongMeasure.end(),
                      [&](View name) { return s.text.compare(std::min(i, s.text.size()), name.size(), name) == 0; });
 }
 
-std::size_t counted(const Source& s, std::size_t i, std::u32string& out) {
+std::size_t counted(const Source& s, std::size_t i, std::u32string& out, bool reference) {
   std::size_t end = s.digits(i);
   if (end == i) return 0;
   const std::size_t number_end = end;
   const bool more = one_of(s.at(end), U"多余几+") && end < s.text.size();
-  if (more && measure_at(s, end + 1)) {
+  if (more && measure_at(s, end + 1, reference)) {
     ++end;
-  } else if (!measure_at(s, end)) {
+  } else if (!measure_at(s, end, reference)) {
     return 0;
   }
   out = cardinal(s.part(i, number_end));
-  if (out == U"二") out = U"两";
+  const bool ordinal = !reference && ((i > 0 && s.at(i - 1) == U'第') || one_of(s.at(end), kOrdinalMeasures) ||
+                                      (s.at(end) == U'次' && s.at(end + 1) == U'方'));
+  if (out == U"二" && !ordinal) out.assign(1, U'两');
   if (end != number_end) out += s.at(number_end) == U'+' ? U'多' : s.at(number_end);
   return end - i;
 }
@@ -937,7 +947,7 @@ ZhText normalize_chinese(const ZhData& data, std::u32string_view text, bool refe
     rewriter.apply([&](const Source& s, std::size_t i, std::u32string& out) { return negative(s, i, out, reference); });
     rewriter.apply(version);
     rewriter.apply(with_decimals);
-    rewriter.apply(counted);
+    rewriter.apply([&](const Source& s, std::size_t i, std::u32string& out) { return counted(s, i, out, reference); });
     rewriter.apply(long_number);
     rewriter.apply(any_number);
   }

@@ -11,7 +11,7 @@
 namespace tts {
 
 /// Characters with the code points [start, end) of the input that each stands for. Spans never go backwards; every
-/// character of an expansion has the whole span: "5%" is 百分之五, all [0, 2).
+/// character of an expansion has the whole span: "5%" is 百分之五, all [0, 2). What is read one to one keeps its own.
 struct ZhText {
   std::u32string text;
   std::vector<std::uint32_t> start, end;
@@ -24,7 +24,8 @@ struct ZhText {
 ///
 /// `reference`: exactly as GPT-SoVITS v2 does it, where we by default differ: "10-20" is a range and not a difference,
 /// "010-12345678" a telephone number, "-5.5" 负五点五, "$5" 五美元, "1,000" one number, "mm" 毫米, a letter a unit only
-/// after a number.
+/// after a number, "2月" 二月 and "第2个" 第二个, "100000次" a number and no row of digits, "5摄氏度" 五摄氏度, a line
+/// break a full stop.
 [[nodiscard]] ZhText normalize_chinese(const ZhData& data, std::u32string_view text, bool reference);
 
 /// True for letters that are a unit after a number: "kg", "cm".

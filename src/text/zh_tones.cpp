@@ -120,9 +120,9 @@ void change_yi(View word, std::vector<ZhReading>& r) {
 
 void change_neutral(const ZhData& data, View word, std::string_view tag, bool reference, std::vector<ZhReading>& r) {
   const char kind = tag.empty() ? 'x' : tag.front();
-  if (kind == 'n' || kind == 'v' || kind == 'a') {
+  if ((kind == 'n' || kind == 'v' || kind == 'a') && !is_not_neutral(word)) {
     for (std::size_t i = 1; i < word.size(); ++i) {
-      if (word[i] == word[i - 1] && !is_not_neutral(word)) set_tone(r[i], 5);
+      if (word[i] == word[i - 1]) set_tone(r[i], 5);
     }
   }
   const char32_t last = word.back();

@@ -1,31 +1,65 @@
-// Any bytes as text: the front end neither crashes nor hangs, and its spans stay in range and in order.
+// Any bytes as text, in every language and as the reference does it: the front end neither crashes nor hangs, and its
+// spans stay in range and in order. The same bytes through every way of cutting.
 
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <string>
 #include <string_view>
 
 #include "src/core/utf8.h"
+#include "src/text/cut.h"
 #include "src/text/frontend.h"
 #include "src/text/phonemes.h"
+
+namespace {
+
+void require(bool holds) {
+  if (!holds) std::abort();
+}
+
+void check(const tts::Phonemized& spoken, std::size_t length, bool reference) {
+  std::size_t start = 0;
+  std::size_t begin = 0;
+  for (const tts::SpokenWord& word : spoken.words) {
+    require(word.in_start >= start && word.in_end > word.in_start && word.in_end <= length);
+    require(word.phoneme_begin >= begin && word.phoneme_end > word.phoneme_begin);
+    require(word.phoneme_end <= spoken.phonemes.size());
+    start = word.in_start;
+    begin = word.phoneme_end;
+  }
+  std::size_t at = 0;
+  for (const tts::BertSpan& span : spoken.bert) {
+    require(span.phoneme_begin >= at);
+    require(tts::utf8::count_code_points(span.text) == span.phonemes_per_character.size());
+    at = span.phoneme_begin;
+    for (const std::uint8_t n : span.phonemes_per_character) at += n;
+    require(at <= spoken.phonemes.size());
+  }
+  if (reference) return;
+  require(spoken.words.empty() == spoken.phonemes.empty());
+  require(spoken.phonemes.empty() || tts::is_punctuation(spoken.phonemes.back()));
+}
+
+}  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   static const tts::TextFrontend frontend("src/text/data");
   const std::string_view text(reinterpret_cast<const char*>(data), size);
-  tts::FrontendOptions options;
-  options.word_separator = "SP";
-  const tts::Phonemized spoken = frontend.phonemize(text, options);
   const std::size_t length = tts::utf8::count_code_points(tts::utf8::to_valid(text));
-  std::size_t start = 0;
-  std::size_t begin = 0;
-  for (const tts::SpokenWord& word : spoken.words) {
-    if (word.in_start < start || word.in_end <= word.in_start || word.in_end > length) std::abort();
-    if (word.phoneme_begin < begin || word.phoneme_end <= word.phoneme_begin) std::abort();
-    if (word.phoneme_end > spoken.phonemes.size()) std::abort();
-    start = word.in_start;
-    begin = word.phoneme_end;
+  for (const char* lang : {"en", "zh", "auto"}) {
+    for (const bool reference : {false, true}) {
+      tts::FrontendOptions options;
+      options.lang = lang;
+      options.reference = reference;
+      if (!reference) options.word_separator = "SP";
+      check(frontend.phonemize(text, options), length, reference);
+    }
+    for (int method = 0; method < 6; ++method) {
+      for (const std::string& piece : tts::cut_text(text, lang, static_cast<tts::CutMethod>(method))) {
+        require(!piece.empty() && tts::utf8::is_valid(piece));
+      }
+    }
   }
-  if (spoken.words.empty() != spoken.phonemes.empty()) std::abort();
-  if (!spoken.phonemes.empty() && !tts::is_punctuation(spoken.phonemes.back())) std::abort();
   return 0;
 }
