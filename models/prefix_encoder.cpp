@@ -27,6 +27,20 @@ std::int64_t PrefixPolicy::settled(std::int64_t n) const {
   return end;
 }
 
+std::int64_t PrefixPolicy::useful(std::int64_t n, std::int64_t count) const {
+  if (!lookahead) {
+    return count;
+  }
+  std::int64_t found = 0;
+  for (std::int64_t i = 0;; ++i) {
+    const std::int64_t more = block_end(i) + *lookahead - n;
+    if (found > 0 && more > count) {
+      return found;
+    }
+    found = more;
+  }
+}
+
 PrefixEncoder::PrefixEncoder(const SovitsFront& front, std::span<const std::int32_t> phonemes,
                              const SovitsFront::Speaker& speaker, const PrefixPolicy& policy)
     : front_(&front),

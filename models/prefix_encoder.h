@@ -17,7 +17,7 @@ namespace tts {
 /// are fixed beforehand, so that the frames do not depend on when the tokens came.
 struct PrefixPolicy {
   std::optional<std::int64_t> lookahead = 8;  ///< tokens; none: one block, the whole segment (upstream's result)
-  std::int64_t first = 24;                    ///< tokens of the first block
+  std::int64_t first = 28;                    ///< tokens of the first block: its speech outlasts the next one's making
   std::int64_t next = 8;                      ///< of the second; further ones grow
   double growth = 1.5;
   std::int64_t max = 40;
@@ -26,6 +26,9 @@ struct PrefixPolicy {
   [[nodiscard]] std::int64_t block_end(std::int64_t index) const;
   /// Tokens whose frames are computed once n of the segment are known and more may follow.
   [[nodiscard]] std::int64_t settled(std::int64_t n) const;
+  /// With n tokens known and about `count` more to come: the most of them, or if need be the fewest above, after which
+  /// a block is just settled. Without a lookahead, count.
+  [[nodiscard]] std::int64_t useful(std::int64_t n, std::int64_t count) const;
 };
 
 /// Semantic tokens of one segment to encoder frames at 50 Hz, in a stream. `front` must outlive it.

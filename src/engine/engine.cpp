@@ -349,7 +349,7 @@ Engine::LastWord Engine::advance(Task& task) {
     begin_segment(task, std::move(*next));
   }
   if (task.stream) {
-    const int decoded = task.stream->decode(task.next_chunk);
+    const int decoded = task.stream->decode(task.stream->useful(task.next_chunk));
     task.metrics.tokens += decoded;
     if (task.metrics.first_token_ms == 0 && decoded > 0) {
       task.metrics.prefill_ms = task.stream->prefill_ms();

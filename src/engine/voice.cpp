@@ -101,6 +101,16 @@ class ManifestVoice final : public Voice {
         return std::get<2>(networks_->acoustic)->begin(phonemes, std::get<2>(speaker_), options);
     }
   }
+  [[nodiscard]] int useful(std::int64_t known, int count) const {
+    switch (networks_->acoustic.index()) {
+      case 0:
+        return count;
+      case 1:
+        return static_cast<int>(std::get<1>(networks_->acoustic)->policy().useful(known, count));
+      default:
+        return static_cast<int>(std::get<2>(networks_->acoustic)->policy().useful(known, count));
+    }
+  }
   [[nodiscard]] SamplingParams sampling(const SamplingOptions& wish) const {
     SamplingParams params = sampling_;
     if (wish.temperature) params.temperature = *wish.temperature;
@@ -181,6 +191,10 @@ class ManifestStream final : public SegmentStream {
   }
 
   bool finished() const override { return finished_; }
+
+  int useful(int count) const override {
+    return voice_.useful(static_cast<std::int64_t>(decoder_.tokens().size()), count);
+  }
 
   std::vector<float> render() override {
     if (closed_) return {};

@@ -28,6 +28,8 @@ class SegmentStream {
   /// than asked means finished().
   virtual int decode(int count) = 0;
   [[nodiscard]] virtual bool finished() const = 0;
+  /// How many tokens to decode() when about `count` are meant: a number near it after which render() has something new.
+  [[nodiscard]] virtual int useful(int count) const { return count; }
   /// All samples that the tokens so far determine and that were not returned before; after finished() the rest.
   [[nodiscard]] virtual std::vector<float> render() = 0;
   [[nodiscard]] virtual double prefill_ms() const = 0;

@@ -129,6 +129,23 @@ TEST_SUITE("engine/published_voice") {
     }
   }
 
+  TEST_CASE("the first sound comes with the lookahead, and every useful number of tokens brings more") {
+    const Voices voices("useful");
+    write_small_voice(voices.root / "v2", ModelForm::v2);
+    const auto voice = load_voice(voices.root / "v2");
+    SegmentRequest r = request();
+    for (int i = 0; i < 30; ++i) r.phonemes.push_back(30 + i);
+    const auto stream = voice->begin(r);
+    CHECK(stream->useful(voice->lookahead_tokens() + 2) == voice->lookahead_tokens() + 1);
+    int turns = 0;
+    while (!stream->finished()) {
+      (void)stream->decode(stream->useful(10));
+      CHECK(!stream->render().empty());
+      ++turns;
+    }
+    CHECK(turns > 3);
+  }
+
   TEST_CASE("the prompt is heard: other tokens, other features and none of them give other speech") {
     const Voices voices("prompts");
     const fs::path folder = voices.root / "v2";
