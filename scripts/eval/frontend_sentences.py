@@ -5,6 +5,7 @@
 
 The same seed gives the same sentences. All of them were written for this project and may be used like the rest of it.
 """
+import itertools
 import pathlib
 import random
 import sys
@@ -312,8 +313,10 @@ def sentences(kind, count, seed=1):
         patterns, fill = (PATTERNS_ZH, chinese) if kind == "zh" else (PATTERNS_MIXED, chinese)
     result = list(dict.fromkeys(written))[:count]
     seen = set(result)
-    while len(result) < count:
-        sentence = fill(rng, patterns[len(result) % len(patterns)])
+    for turn in itertools.count():
+        if len(result) >= count:
+            break
+        sentence = fill(rng, patterns[turn % len(patterns)])
         if sentence not in seen:
             seen.add(sentence)
             result.append(sentence)
