@@ -8,6 +8,7 @@
 #include <limits>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include <sndfile.h>
@@ -149,6 +150,11 @@ Result<AudioFile> read_audio(std::span<const std::uint8_t> bytes, const AudioFil
     return bad_audio("got " + std::to_string(bytes.size()) + " bytes, want at most " +
                      std::to_string(limits.max_bytes));
   }
+  // Whatever stands before it: libsndfile takes a stream for Vorbis by these bytes alone.
+  constexpr std::string_view kVorbis("\x01vorbis");
+  if (!limits.vorbis && std::search(bytes.begin(), bytes.end(), kVorbis.begin(), kVorbis.end()) != bytes.end()) {
+    return bad_audio("Vorbis is not taken, want WAV, FLAC or MP3");
+  }
   SF_VIRTUAL_IO io{MemoryFile::length, MemoryFile::seek, MemoryFile::read, MemoryFile::write, MemoryFile::tell};
   MemoryFile memory{bytes};
   SF_INFO info{};
@@ -181,7 +187,8 @@ Result<AudioFile> read_audio(std::span<const std::uint8_t> bytes, const AudioFil
       float sum = 0;
       for (std::size_t c = 0; c < channels; ++c) sum += block[i * channels + c];
       if (!std::isfinite(sum)) return bad_audio("sample " + std::to_string(out.pcm.size()) + " is not a finite number");
-      out.pcm.push_back(std::clamp(sum / static_cast<float>(channels), -1.0F, 1.0F));
+      const float mean = sum / static_cast<float>(channels);
+      out.pcm.push_back(limits.clip ? std::clamp(mean, -1.0F, 1.0F) : mean);
     }
   }
   if (out.pcm.empty()) return bad_audio("holds no samples");

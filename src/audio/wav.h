@@ -42,7 +42,7 @@ class WavWriter {
 };
 
 struct AudioFile {
-  std::vector<float> pcm;  ///< mono: the mean of the channels; finite, clipped to [-1, 1]
+  std::vector<float> pcm;  ///< mono: the mean of the channels; finite, in [-1, 1] unless asked otherwise
   int rate_hz = 0;
 };
 
@@ -52,10 +52,13 @@ struct AudioFileLimits {
   int max_channels = 8;
   int min_rate_hz = 4'000;
   int max_rate_hz = 192'000;
+  bool vorbis = true;  ///< false: refused, since libsndfile does not free what it allocated for a broken one
+  bool clip = true;    ///< false: samples beyond [-1, 1] stay as they are
 };
 
 /// Reads a sound file from memory: WAV, FLAC, Ogg, AIFF, MP3, whatever libsndfile knows. Never throws on any bytes.
-/// Errc::bad_file: not a sound file, over a limit, no samples, or a sample that is not finite.
+/// Errc::bad_file: not a sound file, over a limit, Vorbis where that is refused, no samples, or a sample that is not
+/// finite.
 [[nodiscard]] Result<AudioFile> read_audio(std::span<const std::uint8_t> bytes, const AudioFileLimits& limits = {});
 
 }  // namespace tts
