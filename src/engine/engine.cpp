@@ -17,6 +17,8 @@
 #include <thread>
 #include <utility>
 
+#include <sys/resource.h>
+
 #include "src/core/bounded_queue.h"
 #include "src/core/log.h"
 
@@ -24,6 +26,9 @@ namespace tts {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+/// How often voices that came or went on disk are looked for.
+constexpr std::chrono::milliseconds kLookForVoices{1000};
 
 double ms_between(Clock::time_point from, Clock::time_point to) {
   return std::chrono::duration<double, std::milli>(to - from).count();
@@ -39,12 +44,12 @@ struct ReadySegment {
 /// Everything about one utterance. `mutex` guards what callers and the engine threads share; the rest belongs to the
 /// inference thread.
 struct Task {
-  Task(UtteranceOptions opts, std::shared_ptr<const Voice> v, std::shared_ptr<UtteranceSink> s,
+  Task(UtteranceOptions opts, std::shared_ptr<const VoiceCard> c, std::shared_ptr<UtteranceSink> s,
        std::uint64_t seed_value)
-      : options(std::move(opts)), voice(std::move(v)), sink(std::move(s)), seed(seed_value) {}
+      : options(std::move(opts)), card(std::move(c)), sink(std::move(s)), seed(seed_value) {}
 
   const UtteranceOptions options;
-  const std::shared_ptr<const Voice> voice;
+  const std::shared_ptr<const VoiceCard> card;
   const std::shared_ptr<UtteranceSink> sink;
   const std::uint64_t seed;
 
@@ -53,12 +58,15 @@ struct Task {
   int queued = 0;                  // segments accepted and not finished
   bool ended = false;
   std::optional<std::string> text_failure;  // what the text thread says went wrong
+  std::optional<Error> load_failure;        // what the loader says went wrong
+  std::shared_ptr<const Voice> loaded;      // from the loader, until the inference thread takes it
   std::optional<Clock::time_point> first_speak;
 
   std::atomic<bool> cancelled{false};
   std::atomic<std::int64_t> consumed{0};
 
   // Inference thread only.
+  std::shared_ptr<const Voice> voice;  // null until it is in memory; the stream points into it
   std::unique_ptr<SegmentStream> stream;
   ReadySegment segment;
   std::int64_t segment_start = 0;  // sample at which the segment's audio begins
@@ -73,34 +81,41 @@ using TaskPtr = std::shared_ptr<Task>;
 
 class Engine final : public Synthesizer {
  public:
-  Engine(EngineConfig config, std::vector<std::shared_ptr<const Voice>> voices, Phonemize phonemize)
+  Engine(EngineConfig config, std::shared_ptr<VoiceLibrary> library, Phonemize phonemize)
       : config_(std::move(config)),
-        voices_(std::move(voices)),
+        library_(std::move(library)),
         phonemize_(std::move(phonemize)),
         text_queue_(static_cast<std::size_t>(config_.limits.max_utterances) * 8),
+        loader_thread_([this](const std::stop_token& stop) { run_loader(stop); }),
         text_thread_([this](const std::stop_token& stop) { run_text(stop); }),
         inference_thread_([this](const std::stop_token& stop) { run_inference(stop); }) {}
 
   ~Engine() override {
+    loader_thread_.request_stop();
     text_thread_.request_stop();
     inference_thread_.request_stop();
     work_.notify_all();
   }
 
-  std::vector<VoiceInfo> voices() const override {
-    std::vector<VoiceInfo> out;
-    for (const auto& voice : voices_) out.push_back(voice->info());
-    return out;
-  }
+  std::vector<VoiceInfo> voices() const override { return library_->voices(); }
 
   bool ready() const override { return true; }
 
   SynthesizerStats stats() const override {
+    const VoiceLibrary::Figures voices = library_->figures();
     const std::lock_guard lock(mutex_);
     SynthesizerStats s = stats_;
     s.live_utterances = static_cast<int>(live_.size());
+    s.voices_in_memory = voices.voices_in_memory;
+    s.weight_bytes = static_cast<std::int64_t>(voices.bytes);
+    s.voices_dropped = voices.dropped;
     return s;
   }
+
+  Result<NewVoice> add_voice(const VoiceRequest& request, const VoiceProgress& progress) override {
+    return library_->add(request, progress);
+  }
+  Result<void> remove_voice(const std::string& id) override { return library_->remove(id); }
 
   Result<std::unique_ptr<Utterance>> open(const UtteranceOptions& options,
                                           std::shared_ptr<UtteranceSink> sink) override;
@@ -137,6 +152,7 @@ class Engine final : public Synthesizer {
   }
 
   void run_text(const std::stop_token& stop);
+  void run_loader(const std::stop_token& stop);
   void run_inference(const std::stop_token& stop);
   [[nodiscard]] TaskPtr pick(const std::vector<TaskPtr>& live) const;
   [[nodiscard]] bool runnable(Task& task) const;
@@ -151,7 +167,7 @@ class Engine final : public Synthesizer {
   void retire(const TaskPtr& task);
 
   const EngineConfig config_;
-  const std::vector<std::shared_ptr<const Voice>> voices_;
+  const std::shared_ptr<VoiceLibrary> library_;
   const Phonemize phonemize_;
 
   mutable std::mutex mutex_;
@@ -161,7 +177,14 @@ class Engine final : public Synthesizer {
   SynthesizerStats stats_;
 
   BoundedQueue<TextJob> text_queue_;  // full: speak() answers overloaded
-  std::jthread text_thread_;          // the threads are last: they stop before what they use goes away
+
+  std::mutex loader_mutex_;
+  std::condition_variable_any loader_work_;
+  std::vector<TaskPtr> to_load_;                     // live utterances at most
+  std::vector<std::shared_ptr<const Voice>> trash_;  // freeing a voice takes time, too
+
+  std::jthread loader_thread_;
+  std::jthread text_thread_;  // the threads are last: they stop before what they use goes away
   std::jthread inference_thread_;
 };
 
@@ -189,14 +212,15 @@ std::uint64_t random_seed() {
 }
 
 Result<std::unique_ptr<Utterance>> Engine::open(const UtteranceOptions& options, std::shared_ptr<UtteranceSink> sink) {
-  const auto voice =
-      std::find_if(voices_.begin(), voices_.end(), [&](const auto& v) { return v->info().id == options.voice; });
-  if (voice == voices_.end()) return Error{Errc::unknown_voice, "no voice \"" + options.voice + "\""};
-  const auto& langs = (*voice)->info().langs;
+  const auto card = library_->find(options.voice);
+  if (!card) return Error{Errc::unknown_voice, "no voice \"" + options.voice + "\""};
+  const auto& langs = card->info.langs;
   if (options.lang != "auto" && std::find(langs.begin(), langs.end(), options.lang) == langs.end()) {
     return Error{Errc::unsupported_format, "voice \"" + options.voice + "\" does not speak \"" + options.lang + "\""};
   }
-  auto task = std::make_shared<Task>(options, *voice, std::move(sink), options.seed ? *options.seed : random_seed());
+  auto task = std::make_shared<Task>(options, card, std::move(sink), options.seed ? *options.seed : random_seed());
+  task->loaded = library_->in_memory(*card);
+  const bool is_loaded = task->loaded != nullptr;
   {
     const std::lock_guard lock(mutex_);
     if (live_.size() >= static_cast<std::size_t>(config_.limits.max_utterances)) {
@@ -204,6 +228,13 @@ Result<std::unique_ptr<Utterance>> Engine::open(const UtteranceOptions& options,
     }
     live_.push_back(task);
     ++stats_.utterances_total;
+  }
+  if (!is_loaded) {
+    {
+      const std::lock_guard lock(loader_mutex_);
+      to_load_.push_back(task);
+    }
+    loader_work_.notify_one();
   }
   return std::unique_ptr<Utterance>(std::make_unique<Handle>(*this, std::move(task)));
 }
@@ -234,8 +265,8 @@ void Engine::run_text(const std::stop_token& stop) {
       try {
         FrontendOptions options;
         options.lang = job->task->options.lang;
-        options.languages = job->task->voice->info().langs;
-        options.word_separator = job->task->voice->word_separator();
+        options.languages = job->task->card->info.langs;
+        options.word_separator = job->task->card->word_separator;
         ready.phonemes = phonemize_(ready.text.text, options).phonemes;
       } catch (const std::exception& e) {
         failure = e.what();
@@ -251,19 +282,52 @@ void Engine::run_text(const std::stop_token& stop) {
   }
 }
 
+// Loads beside the inference thread, on what time that leaves of a busy machine.
+void Engine::run_loader(const std::stop_token& stop) {
+  (void)::setpriority(PRIO_PROCESS, 0, 10);  // of this thread alone
+  while (!stop.stop_requested()) {
+    std::vector<TaskPtr> tasks;
+    std::vector<std::shared_ptr<const Voice>> trash;
+    {
+      std::unique_lock lock(loader_mutex_);
+      loader_work_.wait_for(lock, stop, kLookForVoices, [this] { return !to_load_.empty(); });
+      tasks.swap(to_load_);
+      trash.swap(trash_);
+    }
+    trash.clear();
+    library_->refresh();
+    for (const TaskPtr& task : tasks) {
+      if (stop.stop_requested()) return;
+      if (task->cancelled) continue;
+      auto voice = library_->load(*task->card);
+      {
+        const std::lock_guard lock(task->mutex);
+        if (voice) {
+          task->loaded = std::move(*voice);
+        } else {
+          task->load_failure = voice.error();
+        }
+      }
+      wake();
+    }
+  }
+}
+
 double Engine::lead_seconds(const Task& task, Clock::time_point now) {
   if (!task.first_audio) return -std::numeric_limits<double>::infinity();
-  return static_cast<double>(task.metrics.samples) / task.voice->info().rate_hz -
+  return static_cast<double>(task.metrics.samples) / task.card->info.rate_hz -
          ms_between(*task.first_audio, now) / 1000;
 }
 
 bool Engine::runnable(Task& task) const {
   if (task.cancelled) return true;
   const std::int64_t ahead = task.metrics.samples - task.consumed;
-  const bool far_ahead = ahead * 1000 > config_.limits.max_ahead.count() * task.voice->info().rate_hz;
+  const bool far_ahead = ahead * 1000 > config_.limits.max_ahead.count() * task.card->info.rate_hz;
   if (task.stream) return !far_ahead;
   const std::lock_guard lock(task.mutex);
-  if (!task.ready.empty()) return !far_ahead;
+  if (task.loaded) task.voice = std::move(task.loaded);
+  if (task.load_failure) return true;
+  if (!task.ready.empty()) return task.voice && !far_ahead;
   return task.ended && task.queued == 0;
 }
 
@@ -321,12 +385,21 @@ void Engine::run_inference(const std::stop_token& stop) {
 
 void Engine::retire(const TaskPtr& task) {
   task->stream.reset();
+  {
+    const std::scoped_lock lock(loader_mutex_, task->mutex);
+    if (task->voice) trash_.push_back(std::move(task->voice));
+    if (task->loaded) trash_.push_back(std::move(task->loaded));
+  }
   const std::lock_guard lock(mutex_);
   std::erase(live_, task);
 }
 
 Engine::LastWord Engine::advance(Task& task) {
   if (task.cancelled) return [sink = task.sink] { sink->on_cancelled(); };
+  {
+    const std::lock_guard lock(task.mutex);
+    if (task.load_failure) return [sink = task.sink, error = *task.load_failure] { sink->on_error(error); };
+  }
   const auto start = Clock::now();
   if (!task.work_start) task.work_start = start;
   if (!task.stream) {
@@ -342,7 +415,7 @@ Engine::LastWord Engine::advance(Task& task) {
     if (!next) {  // runnable() said: ended and nothing left
       if (task.metrics.samples > 0) {
         task.metrics.rtf =
-            task.metrics.busy_ms * task.voice->info().rate_hz / (1000.0 * static_cast<double>(task.metrics.samples));
+            task.metrics.busy_ms * task.card->info.rate_hz / (1000.0 * static_cast<double>(task.metrics.samples));
       }
       return [sink = task.sink, metrics = task.metrics] { sink->on_done(metrics); };
     }
@@ -437,7 +510,16 @@ void Engine::finish_segment(Task& task) {
 
 std::unique_ptr<Synthesizer> make_engine(const EngineConfig& config, std::vector<std::shared_ptr<const Voice>> voices,
                                          Phonemize phonemize) {
-  return std::make_unique<Engine>(config, std::move(voices), std::move(phonemize));
+  auto library = std::make_shared<VoiceLibrary>(fixed_voices(voices), 0);
+  for (const auto& voice : voices) {
+    if (const auto card = library->find(voice->info().id)) (void)library->load(*card);
+  }
+  return make_engine(config, std::move(library), std::move(phonemize));
+}
+
+std::unique_ptr<Synthesizer> make_engine(const EngineConfig& config, std::shared_ptr<VoiceLibrary> library,
+                                         Phonemize phonemize) {
+  return std::make_unique<Engine>(config, std::move(library), std::move(phonemize));
 }
 
 }  // namespace tts

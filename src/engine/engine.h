@@ -1,12 +1,15 @@
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "src/engine/synthesizer.h"
 #include "src/engine/voice.h"
+#include "src/engine/voice_library.h"
 #include "src/text/frontend.h"
 
 namespace tts {
@@ -19,8 +22,14 @@ struct ChunkPolicy {
 };
 
 struct EngineConfig {
-  std::filesystem::path voices_dir;     ///< each subfolder with a manifest.json is a voice
+  std::filesystem::path voices_dir;     ///< each subfolder with a manifest.json is a voice or a model
   std::filesystem::path text_data_dir;  ///< dictionary and grapheme-to-phoneme network
+  std::filesystem::path models_dir;     ///< networks that prepare recordings, see PrepareConfig
+  /// What of the weights may be in memory, 0 for all: voices are loaded when they are asked for, and the ones least
+  /// lately used make room.
+  std::uint64_t memory_bytes = 0;
+  /// What is in memory before the first utterance: "all" there is room for, "none", or the voice of this id.
+  std::string preload = "all";
   SynthesizerLimits limits;
   ChunkPolicy chunks;
   int threads = 1;  ///< intra-op threads of the inference thread
@@ -29,15 +38,21 @@ struct EngineConfig {
 /// Phonemes of a text, for a voice's word separator. Must be thread-safe.
 using Phonemize = std::function<Phonemized(std::string_view text, const FrontendOptions& options)>;
 
-/// The engine over given voices: one text thread, one inference thread that owns all models. Utterances are advanced in
-/// turns, the one whose listener runs dry first before the others; an utterance that is `max_ahead` before its listener
-/// waits. An exception while working on an utterance ends that utterance with Errc::internal and nothing else.
+/// The engine over given voices: one text thread, one inference thread that runs all models, one thread that loads
+/// voices. Utterances are advanced in turns, the one whose listener runs dry first before the others; an utterance that
+/// is `max_ahead` before its listener waits, and so does one whose voice is being loaded. An exception while working on
+/// an utterance ends that utterance with Errc::internal and nothing else.
 [[nodiscard]] std::unique_ptr<Synthesizer> make_engine(const EngineConfig& config,
                                                        std::vector<std::shared_ptr<const Voice>> voices,
                                                        Phonemize phonemize);
 
-/// Loads every voice and the text front end, warms up. Throws std::exception with one clear line when something is
-/// missing or broken (no voice at all included).
+/// The same over the voices of a library, loaded when they are asked for.
+[[nodiscard]] std::unique_ptr<Synthesizer> make_engine(const EngineConfig& config,
+                                                       std::shared_ptr<VoiceLibrary> library, Phonemize phonemize);
+
+/// The engine over a folder of voices. Loads the text front end and what `preload` says, warms up. Throws
+/// std::exception with one clear line when something is missing or broken (a folder with neither a voice nor a model
+/// included).
 [[nodiscard]] std::unique_ptr<Synthesizer> make_engine(const EngineConfig& config);
 
 }  // namespace tts

@@ -7,6 +7,7 @@
 
 #include "src/core/log.h"
 #include "src/engine/engine.h"
+#include "src/engine/voice_folders.h"
 
 namespace tts {
 namespace {
@@ -15,6 +16,7 @@ namespace {
 void warm_up(const Voice& voice, const TextFrontend& frontend) {
   FrontendOptions options;
   options.word_separator = voice.word_separator();
+  options.languages = voice.info().langs;
   SegmentRequest request;
   request.phonemes = frontend.phonemize("Ready when you are.", options).phonemes;
   if (request.phonemes.empty()) return;
@@ -28,37 +30,24 @@ void warm_up(const Voice& voice, const TextFrontend& frontend) {
 }  // namespace
 
 std::unique_ptr<Synthesizer> make_engine(const EngineConfig& config) {
-  // Each engine thread computes alone; parallelism comes from stages and utterances (a spinning OpenMP team on two cores
-  // loses to any other process that wants one of them).
+  // Each engine thread computes alone; parallelism comes from stages and utterances (a spinning OpenMP team on two
+  // cores loses to any other process that wants one of them).
   at::set_num_threads(std::max(1, config.threads));
-  namespace fs = std::filesystem;
-  if (!fs::is_directory(config.voices_dir)) {
-    throw std::runtime_error(config.voices_dir.string() + ": the voices folder does not exist");
-  }
-  std::vector<fs::path> folders;
-  for (const auto& entry : fs::directory_iterator(config.voices_dir)) {
-    if (entry.is_directory() && fs::exists(entry.path() / "manifest.json")) folders.push_back(entry.path());
-  }
-  if (folders.empty()) {
-    throw std::runtime_error(config.voices_dir.string() + ": no voice found (a voice is a subfolder with a manifest.json)");
-  }
-  std::sort(folders.begin(), folders.end());
-  const auto frontend = std::make_shared<TextFrontend>(config.text_data_dir);
-  std::vector<std::shared_ptr<const Voice>> voices;
-  ModelCache models;
-  for (const fs::path& folder : folders) {
-    if (!is_voice_folder(folder)) {
-      get_logger("engine")->info("model without a voice folder={}", log_value(folder.string()));
+  const auto frontend = std::make_shared<const TextFrontend>(config.text_data_dir);
+  auto library = std::make_shared<VoiceLibrary>(voice_folders(config.voices_dir, config.models_dir, frontend),
+                                                config.memory_bytes);
+  for (const VoiceInfo& info : library->voices()) {
+    const auto card = library->find(info.id);
+    if (config.preload == "none" || (config.preload != "all" && config.preload != info.id)) continue;
+    if (!library->fits(*card)) {
+      get_logger("engine")->info("voice left for later: no room id={}", info.id);
       continue;
     }
-    voices.push_back(load_voice(folder, &models));
-    warm_up(*voices.back(), *frontend);
-    get_logger("engine")->info("voice loaded id={} folder={}", voices.back()->info().id, log_value(folder.string()));
+    auto voice = library->load(*card);
+    if (!voice) throw std::runtime_error(voice.error().detail);
+    warm_up(**voice, *frontend);
   }
-  if (voices.empty()) {
-    throw std::runtime_error(config.voices_dir.string() + ": no voice found, only models without a reference");
-  }
-  return make_engine(config, std::move(voices), [frontend](std::string_view text, const FrontendOptions& options) {
+  return make_engine(config, std::move(library), [frontend](std::string_view text, const FrontendOptions& options) {
     return frontend->phonemize(text, options);
   });
 }

@@ -2,9 +2,11 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "src/core/result.h"
@@ -112,7 +114,36 @@ struct SynthesizerStats {
   std::int64_t tokens_total = 0;
   std::int64_t samples_total = 0;
   double busy_seconds_total = 0;
+  int voices_in_memory = 0;
+  std::int64_t weight_bytes = 0;    ///< of the voices in memory
+  std::int64_t voices_dropped = 0;  ///< to make room for others
 };
+
+/// A sound file from outside.
+struct Recording {
+  std::string name;                 ///< for messages
+  std::vector<std::uint8_t> bytes;  ///< WAV, FLAC, MP3, ..
+};
+
+/// A voice to be made of a model and recordings of a speaker.
+struct VoiceRequest {
+  std::string model;            ///< name of the model's folder
+  std::string id;               ///< [a-z0-9_-]+; empty: made of the model's name and the content
+  std::string name;             ///< for people; empty: the id
+  std::string lang = "auto";    ///< of `text`
+  std::string text;             ///< what `reference` says; empty: its words are not used
+  Recording reference;          ///< 3 to 10 s
+  std::vector<Recording> more;  ///< of the same speaker; what the voice sounds like is the mean over all
+};
+
+struct NewVoice {
+  VoiceInfo info;
+  bool existed = false;            ///< it had been made of the same before
+  std::vector<std::string> notes;  ///< what may keep it from sounding as it could, a sentence each
+};
+
+/// Hears what is being done.
+using VoiceProgress = std::function<void(std::string_view what)>;
 
 /// The only door to the engine. Implementations: Engine (models) and tests' FakeSynthesizer. Thread-safe.
 class Synthesizer {
@@ -124,6 +155,17 @@ class Synthesizer {
   /// Errc::unknown_voice, Errc::unsupported_format (language the voice does not speak), Errc::overloaded.
   [[nodiscard]] virtual Result<std::unique_ptr<Utterance>> open(const UtteranceOptions& options,
                                                                 std::shared_ptr<UtteranceSink> sink) = 0;
+
+  /// Makes a voice, which can be spoken with when this returns. Takes seconds: not for a thread that others wait for.
+  /// Errc::forbidden where no voices can be made; unknown_voice for the model, unsupported_format for what it cannot
+  /// do, bad_message for the other fields, bad_file for recordings and for networks that are missing.
+  [[nodiscard]] virtual Result<NewVoice> add_voice(const VoiceRequest&, const VoiceProgress&) {
+    return Error{Errc::forbidden, "no voices can be made here"};
+  }
+  /// Takes a voice away that add_voice made; utterances that speak with it go on. Errc::unknown_voice, forbidden.
+  [[nodiscard]] virtual Result<void> remove_voice(const std::string&) {
+    return Error{Errc::forbidden, "no voices can be removed here"};
+  }
 };
 
 }  // namespace tts

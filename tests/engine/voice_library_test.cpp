@@ -1,0 +1,436 @@
+#include "src/engine/voice_library.h"
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <stdexcept>
+#include <thread>
+
+#include "src/engine/engine.h"
+#include "tests/doctest.h"
+
+namespace tts {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr int kRate = 1000;
+
+/// Forty samples a token, five tokens a phoneme, each a millisecond.
+class SlowStream final : public SegmentStream {
+ public:
+  explicit SlowStream(std::size_t phonemes) : total_(static_cast<int>(phonemes) * 5) {}
+  int decode(int count) override {
+    int done = 0;
+    for (; done < count && tokens_ < total_; ++done, ++tokens_) std::this_thread::sleep_for(1ms);
+    return done;
+  }
+  bool finished() const override { return tokens_ == total_; }
+  std::vector<float> render() override {
+    std::vector<float> out(static_cast<std::size_t>(tokens_ - rendered_) * 40, 0.25F);
+    rendered_ = tokens_;
+    return out;
+  }
+  double prefill_ms() const override { return 0; }
+
+ private:
+  const int total_;
+  int tokens_ = 0;
+  int rendered_ = 0;
+};
+
+class SmallVoice final : public Voice {
+ public:
+  SmallVoice(std::string id, std::atomic<int>& alive) : info_{std::move(id), "", {"en"}, kRate}, alive_(alive) {
+    ++alive_;
+  }
+  ~SmallVoice() override { --alive_; }
+  const VoiceInfo& info() const override { return info_; }
+  const std::string& word_separator() const override { return separator_; }
+  std::unique_ptr<SegmentStream> begin(const SegmentRequest& request) const override {
+    return std::make_unique<SlowStream>(request.phonemes.size());
+  }
+  int lookahead_tokens() const override { return 0; }
+  double tokens_per_second() const override { return 25; }
+
+ private:
+  const VoiceInfo info_;
+  const std::string separator_;
+  std::atomic<int>& alive_;
+};
+
+/// What the test and the source share.
+struct Shelf {
+  std::mutex mutex;
+  std::vector<VoiceCard> cards;
+  std::map<std::string, int> loads;
+  bool changed = false;
+  std::chrono::milliseconds load_time{0};
+  std::string broken;  ///< the id that cannot be loaded
+  std::atomic<int> alive{0};
+
+  void put(const std::string& id, const std::string& model, std::uint64_t bytes, std::int64_t version = 1) {
+    const std::lock_guard lock(mutex);
+    std::erase_if(cards, [&](const VoiceCard& card) { return card.info.id == id; });
+    VoiceCard card;
+    card.info = {id, "", {"en"}, kRate};
+    card.place = id;
+    card.model = model;
+    card.model_bytes = bytes;
+    card.voice_bytes = 1;
+    card.version = version;
+    cards.push_back(card);
+    changed = true;
+  }
+  void take(const std::string& id) {
+    const std::lock_guard lock(mutex);
+    std::erase_if(cards, [&](const VoiceCard& card) { return card.info.id == id; });
+    changed = true;
+  }
+  int loads_of(const std::string& id) {
+    const std::lock_guard lock(mutex);
+    return loads[id];
+  }
+};
+
+class FakeSource final : public VoiceSource {
+ public:
+  explicit FakeSource(Shelf& shelf) : shelf_(shelf) {}
+  bool changed() override {
+    const std::lock_guard lock(shelf_.mutex);
+    return shelf_.changed;
+  }
+  std::vector<VoiceCard> scan(bool) override {
+    const std::lock_guard lock(shelf_.mutex);
+    shelf_.changed = false;
+    return shelf_.cards;
+  }
+  std::shared_ptr<const Voice> load(const VoiceCard& card) override {
+    std::chrono::milliseconds time{0};
+    {
+      const std::lock_guard lock(shelf_.mutex);
+      ++shelf_.loads[card.info.id];
+      time = shelf_.load_time;
+      if (card.info.id == shelf_.broken) throw std::runtime_error("t2s.safetensors: cut off");
+    }
+    std::this_thread::sleep_for(time);
+    return std::make_shared<SmallVoice>(card.info.id, shelf_.alive);
+  }
+  Result<NewVoice> add(const VoiceRequest& request, const VoiceProgress&) override {
+    shelf_.put(request.id, request.model, 10);
+    return NewVoice{{request.id, "", {"en"}, kRate}, false, {}};
+  }
+  Result<void> remove(const std::string& id) override {
+    shelf_.take(id);
+    return {};
+  }
+
+ private:
+  Shelf& shelf_;
+};
+
+std::vector<std::string> ids(const VoiceLibrary& library) {
+  std::vector<std::string> out;
+  for (const VoiceInfo& info : library.voices()) out.push_back(info.id);
+  return out;
+}
+
+class Listener final : public UtteranceSink {
+ public:
+  using Clock = std::chrono::steady_clock;
+  void on_audio(AudioChunk chunk) override {
+    const std::lock_guard lock(mutex_);
+    const auto now = Clock::now();
+    if (last_) worst_gap_ = std::max(worst_gap_, now - *last_);
+    last_ = now;
+    samples_ += chunk.pcm.size();
+    changed_.notify_all();
+  }
+  void on_flushed(std::string, std::int64_t) override {}
+  void on_done(const UtteranceMetrics&) override { end("done"); }
+  void on_cancelled() override { end("cancelled"); }
+  void on_error(const Error& error) override { end(std::string(to_string(error.code)) + ": " + error.detail); }
+  std::string wait() {
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, 30s, [&] { return !how_.empty(); });
+    return how_;
+  }
+  bool wait_for_sound() {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, 30s, [&] { return samples_ > 0; });
+  }
+  bool is_over() {
+    const std::lock_guard lock(mutex_);
+    return !how_.empty();
+  }
+  std::chrono::milliseconds worst_gap() {
+    const std::lock_guard lock(mutex_);
+    return std::chrono::duration_cast<std::chrono::milliseconds>(worst_gap_);
+  }
+
+ private:
+  void end(std::string how) {
+    const std::lock_guard lock(mutex_);
+    how_ = std::move(how);
+    changed_.notify_all();
+  }
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::string how_;
+  std::size_t samples_ = 0;
+  std::optional<Clock::time_point> last_;
+  Clock::duration worst_gap_{0};
+};
+
+struct Speaker {
+  std::shared_ptr<Listener> listener = std::make_shared<Listener>();
+  std::unique_ptr<Utterance> utterance;
+};
+
+Speaker speak(Synthesizer& engine, const std::string& voice, std::size_t letters) {
+  Speaker out;
+  UtteranceOptions options;
+  options.voice = voice;
+  auto opened = engine.open(options, out.listener);
+  if (!opened) FAIL(opened.error().detail);
+  out.utterance = std::move(*opened);
+  TextSegment segment;
+  segment.text = std::string(letters, 'a');
+  REQUIRE(out.utterance->speak(segment).has_value());
+  out.utterance->end();
+  return out;
+}
+
+Phonemized letters(std::string_view text, const FrontendOptions&) {
+  Phonemized out;
+  out.phonemes.assign(text.size(), 1);
+  return out;
+}
+
+std::unique_ptr<Synthesizer> engine_over(Shelf& shelf, std::uint64_t budget) {
+  EngineConfig config;
+  config.limits.max_ahead = std::chrono::hours(1);
+  return make_engine(config, std::make_shared<VoiceLibrary>(std::make_unique<FakeSource>(shelf), budget), letters);
+}
+
+}  // namespace
+
+TEST_SUITE("engine/voice_library") {
+  TEST_CASE("a voice is loaded once, and again when it became another") {
+    Shelf shelf;
+    shelf.put("a", "m", 100);
+    VoiceLibrary library(std::make_unique<FakeSource>(shelf), 0);
+    const auto card = library.find("a");
+    REQUIRE(card);
+    CHECK(!library.find("b"));
+    CHECK(!library.in_memory(*card));
+    const auto voice = library.load(*card).value();
+    CHECK(library.load(*card).value() == voice);
+    CHECK(library.in_memory(*card) == voice);
+    shelf.put("a", "m", 100, 2);
+    CHECK(library.in_memory(*card) == voice);
+    library.refresh();
+    CHECK(!library.in_memory(*card));
+    CHECK(library.find("a")->version == 2);
+    CHECK(library.figures().bytes == 101);  // the old one still lives here
+    CHECK(library.load(*library.find("a")).value() != voice);
+    CHECK(shelf.loads_of("a") == 2);
+  }
+
+  TEST_CASE("the least lately used ones make room, and a shared model counts once") {
+    Shelf shelf;
+    shelf.put("a1", "a", 100);
+    shelf.put("a2", "a", 100);
+    shelf.put("b", "b", 100);
+    shelf.put("c", "c", 100);
+    VoiceLibrary library(std::make_unique<FakeSource>(shelf), 210);
+    const auto load = [&](const char* id) { return library.load(*library.find(id)); };
+    const auto is_in = [&](const char* id) { return library.in_memory(*library.find(id)) != nullptr; };
+    CHECK(load("a1").has_value());
+    CHECK(load("a2").has_value());
+    CHECK(library.fits(*library.find("b")));
+    CHECK(load("b").has_value());
+    CHECK(library.figures().bytes == 203);
+    CHECK(library.figures().voices_in_memory == 3);
+    CHECK(!library.fits(*library.find("c")));
+    CHECK(is_in("a1"));
+    CHECK(is_in("a2"));  // b was used before these now
+    CHECK(load("c").has_value());
+    CHECK(!is_in("b"));
+    CHECK(is_in("a1"));
+    CHECK(library.figures().bytes == 203);
+    CHECK(library.figures().dropped == 1);
+    CHECK(shelf.alive == 3);
+    // Both voices of a model go for another model.
+    CHECK(is_in("c"));
+    CHECK(load("b").has_value());
+    CHECK(!is_in("a1"));
+    CHECK(!is_in("a2"));
+    CHECK(shelf.alive == 2);
+  }
+
+  TEST_CASE("what is being spoken with stays; a voice too many is refused, one alone is not") {
+    Shelf shelf;
+    shelf.put("a", "a", 100);
+    shelf.put("b", "b", 100);
+    shelf.put("huge", "huge", 1000);
+    VoiceLibrary library(std::make_unique<FakeSource>(shelf), 150);
+    std::shared_ptr<const Voice> spoken = library.load(*library.find("a")).value();
+    const auto refused = library.load(*library.find("b"));
+    REQUIRE(refused.has_error());
+    CHECK(refused.error().code == Errc::overloaded);
+    CHECK(refused.error().detail.find("voice \"b\" needs") != std::string::npos);
+    CHECK(library.in_memory(*library.find("a")) == spoken);
+    CHECK(shelf.loads_of("b") == 0);
+    spoken.reset();
+    CHECK(library.load(*library.find("b")).has_value());
+    CHECK(!library.in_memory(*library.find("a")));
+    CHECK(library.load(*library.find("huge")).has_value());
+    CHECK(library.figures().bytes == 1001);
+    CHECK(library.load(*library.find("a")).has_value());
+    CHECK(shelf.alive == 1);
+  }
+
+  TEST_CASE("a voice taken away lives as long as it is spoken with, and counts") {
+    Shelf shelf;
+    shelf.put("a", "a", 100);
+    shelf.put("b", "b", 100);
+    VoiceLibrary library(std::make_unique<FakeSource>(shelf), 150);
+    auto spoken = library.load(*library.find("a")).value();
+    CHECK(library.remove("a").has_value());
+    CHECK(ids(library) == std::vector<std::string>{"b"});
+    CHECK(shelf.alive == 1);
+    CHECK(library.load(*library.find("b")).error().code == Errc::overloaded);
+    spoken.reset();
+    CHECK(shelf.alive == 0);
+    CHECK(library.load(*library.find("b")).has_value());
+    VoiceRequest request;
+    request.id = "c";
+    CHECK(library.add(request, {}).has_value());
+    CHECK(ids(library) == std::vector<std::string>{"b", "c"});
+  }
+
+  TEST_CASE("a voice that cannot be loaded is an error each time and takes no room") {
+    Shelf shelf;
+    shelf.put("a", "a", 100);
+    shelf.broken = "a";
+    VoiceLibrary library(std::make_unique<FakeSource>(shelf), 150);
+    for (int i = 0; i < 2; ++i) {
+      const auto failed = library.load(*library.find("a"));
+      REQUIRE(failed.has_error());
+      CHECK(failed.error().code == Errc::internal);
+      CHECK(failed.error().detail == "voice \"a\" could not be loaded");
+    }
+    CHECK(library.figures().bytes == 0);
+  }
+}
+
+TEST_SUITE("engine/voices_while_serving") {
+  TEST_CASE("an utterance waits for its voice while another goes on speaking") {
+    Shelf shelf;
+    shelf.put("a", "a", 100);
+    shelf.put("b", "b", 100);
+    const auto engine = engine_over(shelf, 0);
+    const Speaker first = speak(*engine, "a", 200);  // a second and more
+    REQUIRE(first.listener->wait_for_sound());
+    {
+      const std::lock_guard lock(shelf.mutex);
+      shelf.load_time = 400ms;
+    }
+    const auto start = std::chrono::steady_clock::now();
+    const Speaker second = speak(*engine, "b", 2);
+    CHECK(std::chrono::steady_clock::now() - start < 200ms);  // open() does not wait
+    CHECK(second.listener->wait() == "done");
+    CHECK(std::chrono::steady_clock::now() - start >= 400ms);
+    CHECK(!first.listener->is_over());
+    CHECK(first.listener->wait() == "done");
+    CHECK(first.listener->worst_gap() < 400ms);
+    CHECK(shelf.loads_of("b") == 1);
+  }
+
+  TEST_CASE("voices are dropped under the budget while another one speaks on") {
+    Shelf shelf;
+    for (const char* id : {"a", "b", "c"}) shelf.put(id, id, 100);
+    const auto engine = engine_over(shelf, 210);
+    const Speaker first = speak(*engine, "a", 200);
+    REQUIRE(first.listener->wait_for_sound());
+    for (const char* id : {"b", "c", "b", "c"}) {
+      const Speaker other = speak(*engine, id, 1);
+      const std::string how = other.listener->wait();
+      // What the utterance before used is let go a moment after its end.
+      if (how != "done") CHECK(how.starts_with("overloaded: "));
+    }
+    CHECK(!first.listener->is_over());
+    CHECK(engine->stats().weight_bytes <= 210);
+    CHECK(first.listener->wait() == "done");
+    CHECK(shelf.loads_of("a") == 1);
+    CHECK(engine->stats().voices_dropped > 0);
+  }
+
+  TEST_CASE("a voice that is broken, or for which there is no room, fails its utterance and no other") {
+    Shelf shelf;
+    for (const char* id : {"a", "b", "c"}) shelf.put(id, id, 100);
+    shelf.broken = "b";
+    const auto engine = engine_over(shelf, 110);
+    const Speaker broken = speak(*engine, "b", 1);
+    CHECK(broken.listener->wait() == "internal: voice \"b\" could not be loaded");
+    const Speaker first = speak(*engine, "a", 100);
+    REQUIRE(first.listener->wait_for_sound());
+    const Speaker second = speak(*engine, "c", 1);
+    CHECK(second.listener->wait().starts_with("overloaded: voice \"c\" needs"));
+    CHECK(first.listener->wait() == "done");
+  }
+
+  TEST_CASE("cancelled, or given up with its engine, while its voice is loaded") {
+    Shelf shelf;
+    shelf.put("a", "a", 100);
+    shelf.load_time = 200ms;
+    {
+      const auto engine = engine_over(shelf, 0);
+      const Speaker cancelled = speak(*engine, "a", 1);
+      cancelled.utterance->cancel();
+      CHECK(cancelled.listener->wait() == "cancelled");
+      const Speaker late = speak(*engine, "a", 1);
+      CHECK(late.listener->wait() == "done");
+      shelf.put("b", "b", 100);
+      for (int i = 0; i < 200 && engine->voices().size() < 2; ++i) std::this_thread::sleep_for(20ms);
+      const Speaker given_up = speak(*engine, "b", 1);
+    }
+    CHECK(shelf.alive == 0);
+  }
+
+  TEST_CASE("many voices, many threads, little room") {
+    Shelf shelf;
+    for (int i = 0; i < 6; ++i)
+      shelf.put(std::string("v").append(std::to_string(i)), std::string("m").append(std::to_string(i / 2)), 100);
+    const auto engine = engine_over(shelf, 210);
+    std::atomic<int> done{0}, refused{0};
+    {
+      std::vector<std::jthread> threads;
+      for (int t = 0; t < 4; ++t) {
+        threads.emplace_back([&, t] {
+          for (int i = 0; i < 12; ++i) {
+            UtteranceOptions options;
+            options.voice = std::string("v").append(std::to_string((i * 5 + t) % 6));
+            const auto listener = std::make_shared<Listener>();
+            auto utterance = engine->open(options, listener);
+            if (!utterance) continue;
+            TextSegment segment;
+            segment.text = "a";
+            (void)(*utterance)->speak(segment);
+            (*utterance)->end();
+            (listener->wait() == "done" ? done : refused)++;
+          }
+        });
+      }
+    }
+    CHECK(done + refused == 48);
+    CHECK(done > 0);
+    CHECK(engine->stats().weight_bytes <= 210);
+  }
+}
+
+}  // namespace tts
