@@ -95,6 +95,8 @@ std::variant<Invocation, Exit> parse_command_line(std::span<const std::string> a
             return error == std::errc() && stop == end ? "" : "want a whole number from 0 to 2^64 - 1";
           },
           "UINT64"));
+  say_app->add_option("--cut", say.cut, "pieces as GPT-SoVITS makes them, instead of sentences")
+      ->check(CLI::IsMember({"cut0", "cut1", "cut2", "cut3", "cut4", "cut5"}));
   say_app->add_option("--out", out, "FILE.wav, FILE.opus or FILE.ogg; - for WAV on standard output")
       ->required()
       ->type_name("FILE");

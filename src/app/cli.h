@@ -20,6 +20,7 @@ struct SayCommand {
   std::string lang = "auto";
   float speed = 1.0F;
   std::optional<std::uint64_t> seed;
+  std::string cut;  ///< "cut0" to "cut5": pieces as GPT-SoVITS makes them; empty: sentences as the server finds them
 };
 
 struct VoicesCommand {

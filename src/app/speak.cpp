@@ -80,7 +80,11 @@ Result<Spoken> speak(Synthesizer& synthesizer, const UtteranceOptions& options, 
   TextFeed feed{FeedOptions{}};
   std::vector<TextSegment> segments = feed.push(text, Clock::now());
   for (TextSegment& segment : feed.end()) segments.push_back(std::move(segment));
+  return speak(synthesizer, options, segments, take);
+}
 
+Result<Spoken> speak(Synthesizer& synthesizer, const UtteranceOptions& options, std::span<const TextSegment> segments,
+                     const std::function<Result<void>(std::span<const float>)>& take) {
   const auto inbox = std::make_shared<Inbox>();
   auto utterance = synthesizer.open(options, inbox);
   if (!utterance) return utterance.error();

@@ -23,6 +23,11 @@ struct Spoken {
 [[nodiscard]] Result<Spoken> speak(Synthesizer& synthesizer, const UtteranceOptions& options, std::string_view text,
                                    const std::function<Result<void>(std::span<const float>)>& take);
 
+/// The same for a text that is cut already.
+[[nodiscard]] Result<Spoken> speak(Synthesizer& synthesizer, const UtteranceOptions& options,
+                                   std::span<const TextSegment> segments,
+                                   const std::function<Result<void>(std::span<const float>)>& take);
+
 /// Errc::unknown_voice naming those there are.
 [[nodiscard]] Result<VoiceInfo> find_voice(const Synthesizer& synthesizer, std::string_view id);
 

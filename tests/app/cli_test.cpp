@@ -17,14 +17,16 @@ TEST_SUITE("app/cli") {
   }
 
   TEST_CASE("say takes its options in any order") {
-    const Invocation invocation = parsed({"say", "--seed", "18446744073709551615", "Hello there.", "--out", "a.wav",
-                                          "--speed", "1.5", "--lang", "en", "--voice", "v", "--voices", "dir"});
+    const Invocation invocation =
+        parsed({"say", "--seed", "18446744073709551615", "Hello there.", "--out", "a.wav", "--speed", "1.5", "--cut",
+                "cut5", "--lang", "en", "--voice", "v", "--voices", "dir"});
     const auto& say = std::get<SayCommand>(invocation.command);
     CHECK(say.text == "Hello there.");
     CHECK(say.out == "a.wav");
     CHECK(say.seed == 18446744073709551615ULL);
     CHECK(say.speed == 1.5F);
     CHECK(say.lang == "en");
+    CHECK(say.cut == "cut5");
     CHECK(say.voice == "v");
     CHECK(invocation.settings == std::vector<std::pair<std::string, std::string>>{{"engine.voices_dir", "dir"}});
     CHECK(std::get<SayCommand>(parsed({"say", "--out", "-", "-"}).command).text == "-");

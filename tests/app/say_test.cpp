@@ -2,6 +2,7 @@
 
 #include <filesystem>
 #include <string>
+#include <utility>
 
 #include "src/audio/wav.h"
 #include "tests/app/fake_synthesizer.h"
@@ -51,6 +52,22 @@ TEST_SUITE("app/say") {
     CHECK(said->spoken.samples == 40 * 2400);
   }
 
+  TEST_CASE("cut as asked") {
+    const TemporaryFolder folder;
+    const std::string text = "The first part stands here, the second part too. Here is the third, here the fourth.";
+    for (const auto& [cut, pieces] :
+         {std::pair("", 2), std::pair("cut0", 1), std::pair("cut4", 2), std::pair("cut5", 4)}) {
+      CAPTURE(cut);
+      FakeSynthesizer synthesizer;
+      SayCommand command = into(folder.path() / "a.wav");
+      command.cut = cut;
+      command.lang = "en";
+      const auto said = say(synthesizer, command, text, {});
+      REQUIRE(said.has_value());
+      CHECK(said->spoken.samples == pieces * 2400);
+    }
+  }
+
   TEST_CASE("an empty text is a file without samples") {
     const TemporaryFolder folder;
     FakeSynthesizer synthesizer;
@@ -83,5 +100,8 @@ TEST_SUITE("app/say") {
     command = wav;
     command.lang = "tlh";
     refuses(command, "Hello.", Errc::unsupported_format, "tlh");
+    command = wav;
+    command.cut = "cut9";
+    refuses(command, "Hello.", Errc::bad_message, "cut9");
   }
 }
