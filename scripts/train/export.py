@@ -38,7 +38,7 @@ def main():
     ap.add_argument("--name", default="Starter")
     ap.add_argument("--steps", type=int, default=4)
     ap.add_argument("--top-k", type=int, default=5)
-    ap.add_argument("--temperature", type=float, default=0.8)
+    ap.add_argument("--temperature", type=float, default=0.6)
     a = ap.parse_args()
     os.makedirs(a.out, exist_ok=True)
     t2s = torch.load(a.t2s)
