@@ -87,8 +87,8 @@ HttpReply serve_file(const HttpRequest& request, const HttpBackend& backend, std
 }  // namespace
 
 HttpReply http_error(int status, std::string_view code, std::string_view message) {
-  std::string body = "{\"error\":{\"code\":\"";
-  body.append(code).append("\",\"message\":\"").append(message).append("\"}}");  // both are ours and need no escaping
+  std::string body = "{\"error\":{\"code\":";
+  body.append(to_json_string(code)).append(",\"message\":").append(to_json_string(message)).append("}}");
   return HttpReply{status, "application/json", std::move(body), {{"Cache-Control", "no-store"}}};
 }
 

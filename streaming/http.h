@@ -34,7 +34,8 @@ struct HttpBackend {
 };
 
 /// GET and HEAD of /healthz, /readyz, /metrics, /v1/voices, / (index.html), /overlay (overlay.html) and the files of
-/// web_dir. Errors are JSON: {"error": {"code", "message"}}. Reads files from disk; does not throw for missing ones.
+/// web_dir; what changes voices is in streaming/voice_upload.h. Errors are JSON: {"error": {"code", "message"}}. Reads
+/// files from disk; does not throw for missing ones.
 [[nodiscard]] HttpReply handle_http(const HttpRequest& request, const HttpBackend& backend);
 
 /// An error reply as handle_http gives it.

@@ -62,6 +62,9 @@ std::string to_prometheus(const ServerMetrics& metrics, const SynthesizerStats& 
   gauge("sonorant_connections", "TCP connections.", metrics.live_connections);
   gauge("sonorant_sessions", "WebSocket sessions.", metrics.live_sessions);
   gauge("sonorant_contexts", "Open contexts.", metrics.live_contexts);
+  gauge("sonorant_voices_in_memory", "Voices whose weights are in memory.", stats.voices_in_memory);
+  gauge("sonorant_weight_bytes", "Weights in memory, shared ones once.", stats.weight_bytes);
+  counter("sonorant_voices_dropped_total", "Voices let go for want of room.", stats.voices_dropped);
   gauge("sonorant_utterances", "Utterances live in the synthesizer.", stats.live_utterances);
   gauge("sonorant_pending_segments", "Text segments waiting for room in the synthesizer.",
         metrics.live_pending_segments);

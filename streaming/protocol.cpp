@@ -569,6 +569,7 @@ class Json {
     return *this;
   }
   Json& value(const char* text) { return value(std::string_view(text)); }
+  Json& value(bool flag) { return raw(flag ? "true" : "false"); }
   Json& value(std::int64_t number) { return raw(std::to_string(number)); }
   Json& value(int number) { return raw(std::to_string(number)); }
   Json& value(std::uint32_t number) { return raw(std::to_string(number)); }
@@ -611,13 +612,15 @@ class Json {
   bool fresh_ = true;
 };
 
+void write_voice(Json& json, const VoiceInfo& voice) {
+  json.open('{').member("id", voice.id).member("name", voice.name).key("langs").open('[');
+  for (const std::string& lang : voice.langs) json.value(lang);
+  json.close(']').member("rate", voice.rate_hz).close('}');
+}
+
 void write_voices(Json& json, std::span<const VoiceInfo> voices) {
   json.key("voices").open('[');
-  for (const VoiceInfo& voice : voices) {
-    json.open('{').member("id", voice.id).member("name", voice.name).key("langs").open('[');
-    for (const std::string& lang : voice.langs) json.value(lang);
-    json.close(']').member("rate", voice.rate_hz).close('}');
-  }
+  for (const VoiceInfo& voice : voices) write_voice(json, voice);
   json.close(']');
 }
 
@@ -768,6 +771,22 @@ std::string to_json(const PongMessage& message) {
   json.open('{').member("type", "pong");
   if (!std::holds_alternative<std::monostate>(message.id)) json.key("id").id(message.id);
   return json.close('}').take();
+}
+
+std::string to_json(const NewVoice& made) {
+  Json json;
+  json.open('{').key("voice");
+  write_voice(json, made.info);
+  json.key("existed").value(made.existed).key("notes").open('[');
+  for (const std::string& note : made.notes) json.value(note);
+  json.close(']').close('}');
+  return json.take();
+}
+
+std::string to_json_string(std::string_view text) {
+  Json json;
+  json.value(text);
+  return json.take();
 }
 
 std::string to_json(std::span<const VoiceInfo> voices) {

@@ -11,6 +11,7 @@
 #include "streaming/metrics.h"
 #include "streaming/protocol.h"
 #include "streaming/text_feed.h"
+#include "streaming/voice_upload.h"
 
 namespace tts {
 
@@ -25,7 +26,9 @@ struct ServerConfig {
   int max_connections = 512;                            ///< TCP connections, sessions included; more are closed at once
   std::chrono::milliseconds handshake_timeout{10'000};  ///< for one HTTP request, the upgrade included
   std::chrono::milliseconds keep_alive_timeout{30'000};  ///< between two HTTP requests
-  int send_buffer_bytes = 64 * 1024;  ///< of the kernel, per socket: bounds what waits for a slow client
+  int send_buffer_bytes = 64 * 1024;                 ///< of the kernel, per socket: bounds what waits for a slow client
+  VoiceUploads uploads;                              ///< POST and DELETE of /v1/voices
+  std::chrono::milliseconds upload_timeout{60'000};  ///< for the body of an upload
 };
 
 /// The WebSocket endpoint /v1/stream and the HTTP routes, on one port, over one synthesizer.

@@ -66,7 +66,37 @@ FakeSynthesizer::FakeSynthesizer(SynthesizerLimits limits, bool marks)
 FakeSynthesizer::~FakeSynthesizer() = default;
 
 std::vector<VoiceInfo> FakeSynthesizer::voices() const {
-  return {VoiceInfo{"starter", "Starter", {"en"}, kRateHz}};
+  const std::lock_guard lock(mutex_);
+  std::vector<VoiceInfo> out{VoiceInfo{"starter", "Starter", {"en"}, kRateHz}};
+  out.insert(out.end(), added_.begin(), added_.end());
+  return out;
+}
+
+Result<NewVoice> FakeSynthesizer::add_voice(const VoiceRequest& request, const VoiceProgress&) {
+  if (request.text.find("[slow]") != std::string::npos) std::this_thread::sleep_for(300ms);
+  const std::lock_guard lock(mutex_);
+  last_request_ = request;
+  if (request.model != "m") return Error{Errc::unknown_voice, "model: \"" + request.model + "\" is not there"};
+  const std::string_view begin(reinterpret_cast<const char*>(request.reference.bytes.data()),
+                               std::min<std::size_t>(4, request.reference.bytes.size()));
+  if (begin != "RIFF") return Error{Errc::bad_file, "audio: not a sound file"};
+  NewVoice made{{request.id, request.name, {"en"}, kRateHz}, false, {"a note"}};
+  made.existed = std::any_of(added_.begin(), added_.end(), [&](const VoiceInfo& v) { return v.id == request.id; });
+  if (!made.existed) added_.push_back(made.info);
+  return made;
+}
+
+Result<void> FakeSynthesizer::remove_voice(const std::string& id) {
+  const std::lock_guard lock(mutex_);
+  if (std::erase_if(added_, [&](const VoiceInfo& v) { return v.id == id; }) == 0) {
+    return Error{Errc::unknown_voice, "no voice \"" + id + "\""};
+  }
+  return {};
+}
+
+VoiceRequest FakeSynthesizer::last_request() const {
+  const std::lock_guard lock(mutex_);
+  return last_request_;
 }
 
 SynthesizerStats FakeSynthesizer::stats() const {
@@ -78,7 +108,10 @@ SynthesizerStats FakeSynthesizer::stats() const {
 
 Result<std::unique_ptr<Utterance>> FakeSynthesizer::open(const UtteranceOptions& options,
                                                          std::shared_ptr<UtteranceSink> sink) {
-  if (options.voice != "starter") return Error{Errc::unknown_voice, "voice: got '" + options.voice + "'"};
+  const std::vector<VoiceInfo> known = voices();
+  const bool is_known =
+      std::any_of(known.begin(), known.end(), [&](const VoiceInfo& v) { return v.id == options.voice; });
+  if (!is_known) return Error{Errc::unknown_voice, "voice: got '" + options.voice + "'"};
   if (options.lang != "auto" && options.lang != "en") {
     return Error{Errc::unsupported_format, "lang: got '" + options.lang + "', want en"};
   }

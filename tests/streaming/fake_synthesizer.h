@@ -36,6 +36,12 @@ class FakeSynthesizer final : public Synthesizer {
   [[nodiscard]] Result<std::unique_ptr<Utterance>> open(const UtteranceOptions& options,
                                                         std::shared_ptr<UtteranceSink> sink) override;
 
+  /// Of the model "m" and a reference that begins with "RIFF"; a text with "[slow]" takes 300 ms.
+  [[nodiscard]] Result<NewVoice> add_voice(const VoiceRequest& request, const VoiceProgress& progress) override;
+  [[nodiscard]] Result<void> remove_voice(const std::string& id) override;
+  /// The last request of add_voice.
+  [[nodiscard]] VoiceRequest last_request() const;
+
   void set_ready(bool ready) { ready_ = ready; }
   /// Waits until `n` utterances are live; false after `limit`.
   [[nodiscard]] bool wait_for_live(int n, std::chrono::milliseconds limit) const;
@@ -62,6 +68,8 @@ class FakeSynthesizer final : public Synthesizer {
   std::condition_variable_any changed_;
   std::vector<std::shared_ptr<State>> live_;  ///< guarded by mutex_
   SynthesizerStats stats_;                    ///< guarded by mutex_
+  std::vector<VoiceInfo> added_;              ///< guarded by mutex_
+  VoiceRequest last_request_;                 ///< guarded by mutex_
   bool poked_ = false;                        ///< guarded by mutex_
   std::jthread thread_;                       ///< last: stops first
 };
