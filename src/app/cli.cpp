@@ -16,6 +16,7 @@ examples:
   sonorant say --out hello.wav "Hello, this is Sonorant."
   fortune | sonorant say --out fortune.opus -
   sonorant voices --json
+  sonorant voices add --model anna --ref anna.wav --text "What she says in it." --lang en
   sonorant bench --json --runs 50 --socket
   sonorant convert anna-e15.ckpt anna_e8_s200.pth --out voices/anna
   sonorant models fetch --version v2Pro --dry-run
@@ -32,6 +33,18 @@ examples:
   sonorant convert anna-e15.ckpt anna_e8_s200.pth --out voices/anna
   sonorant convert s1v3.ckpt anna_e2_s66_l32.pth s2Gv4.pth vocoder.pth --out voices/anna --name "Anna"
   sonorant convert pytorch_model.bin --out hubert.safetensors)";
+
+constexpr const char* kAddHelp = R"(
+The model is a folder among the voices that `sonorant convert` made. The recording is 3 to 10 s of one person who speaks,
+as WAV, FLAC or MP3; --text is word for word what is said in it. Without a text the voice has the sound of the
+recording, but less of its manner; v3 and v4 do not go without. Further recordings of the same person (--aux) are
+averaged with it. HuBERT and the other networks that are needed come from `sonorant models fetch`. The same recording,
+text and model give the same voice, which is then not made a second time. A server sees the new voice by itself.
+
+examples:
+  sonorant voices add --model anna --ref anna.wav --text "What she says in it." --lang en --id anna-calm
+  sonorant voices add --voices voices --model anna --ref a.wav --text "..." --aux b.wav --aux c.wav
+  sonorant voices remove anna-calm)";
 
 constexpr const char* kFetchHelp = R"(
 An interrupted download goes on where it stopped. Every file is checked before it takes its place. A mirror is an
@@ -78,6 +91,8 @@ std::variant<Invocation, Exit> parse_command_line(std::span<const std::string> a
   add_setting(serve, invocation, "--port", "server.port", "port (8080); 0: any free one, printed at start", "N");
   add_setting(serve, invocation, "--host", "server.host", "address to listen on (127.0.0.1); 0.0.0.0: all", "ADDRESS");
   add_setting(serve, invocation, "--web", "server.web_dir", "folder with the demo page", "DIR");
+  add_setting(serve, invocation, "--memory", "engine.memory_mb", "MB of weights in memory at most; 0: no limit (0)",
+              "N");
 
   SayCommand say;
   std::string out;
@@ -103,9 +118,32 @@ std::variant<Invocation, Exit> parse_command_line(std::span<const std::string> a
   say_app->add_option("TEXT", say.text, "what to say; - reads standard input")->required();
 
   VoicesCommand voices;
-  CLI::App* voices_app = app.add_subcommand("voices", "list the voices");
+  CLI::App* voices_app = app.add_subcommand("voices", "list the voices; add and remove your own");
   add_common(voices_app, invocation);
   voices_app->add_flag("--json", voices.json, "as the server's /v1/voices");
+  voices_app->require_subcommand(0, 1);
+
+  AddVoiceCommand add;
+  CLI::App* add_app = voices_app->add_subcommand("add", "make a voice of a model and a recording of somebody");
+  add_common(add_app, invocation);
+  add_setting(add_app, invocation, "--models", "engine.models_dir",
+              "folder of `sonorant models fetch` (~/.local/share/sonorant/models)", "DIR");
+  add_app->add_option("--model", add.model, "the model: name of its folder")->required();
+  add_app->add_option("--ref", add.reference, "recording of 3 to 10 s")->required()->type_name("FILE");
+  add_app->add_option("--text", add.text, "what is said in it");
+  add_app->add_option("--lang", add.lang, "language of the text: auto, zh, en, ... (auto)");
+  add_app->add_option("--id", add.id, "id of the voice (of the model and the recording)");
+  add_app->add_option("--name", add.name, "its name for people (the id)");
+  add_app->add_option("--aux", add.more, "a further recording, may be given again")
+      ->type_name("FILE")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  add_app->footer(kAddHelp);
+
+  RemoveVoiceCommand remove;
+  CLI::App* remove_app = voices_app->add_subcommand("remove", "remove a voice that was added");
+  add_common(remove_app, invocation);
+  remove_app->add_option("ID", remove.id, "id of the voice")->required();
 
   BenchCommand bench;
   CLI::App* bench_app = app.add_subcommand("bench", "measure first audio, real-time factor, stages and memory");
@@ -171,6 +209,8 @@ std::variant<Invocation, Exit> parse_command_line(std::span<const std::string> a
     invocation.command = std::move(say);
   }
   if (voices_app->parsed()) invocation.command = voices;
+  if (add_app->parsed()) invocation.command = std::move(add);
+  if (remove_app->parsed()) invocation.command = std::move(remove);
   if (bench_app->parsed()) invocation.command = std::move(bench);
   if (convert_app->parsed()) invocation.command = std::move(convert);
   if (fetch_app->parsed()) invocation.command = std::move(fetch);

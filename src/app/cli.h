@@ -27,6 +27,20 @@ struct VoicesCommand {
   bool json = false;
 };
 
+struct AddVoiceCommand {
+  std::string model;
+  std::filesystem::path reference;
+  std::vector<std::filesystem::path> more;
+  std::string text;  ///< empty: the words of the recording are not used
+  std::string lang = "auto";
+  std::string id;    ///< empty: made of the model's name and the content
+  std::string name;  ///< empty: the id
+};
+
+struct RemoveVoiceCommand {
+  std::string id;
+};
+
 struct BenchCommand {
   int runs = 20;
   std::string voice = "starter";
@@ -57,7 +71,9 @@ struct FetchModelsCommand {
 
 /// What the command line asks for.
 struct Invocation {
-  std::variant<ServeCommand, SayCommand, VoicesCommand, BenchCommand, ConvertCommand, FetchModelsCommand> command;
+  std::variant<ServeCommand, SayCommand, VoicesCommand, AddVoiceCommand, RemoveVoiceCommand, BenchCommand,
+               ConvertCommand, FetchModelsCommand>
+      command;
   std::optional<std::filesystem::path> config_file;
   std::vector<std::pair<std::string, std::string>> settings;  ///< flags that set a key of Config
 };

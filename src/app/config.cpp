@@ -34,8 +34,14 @@ constexpr std::array kSettings{
     Setting{"server.grace_ms", [](Config& c) -> Field { return &c.server.grace; }, 0, 600'000},
     Setting{"server.max_sessions", [](Config& c) -> Field { return &c.server.max_sessions; }, 1, 100'000},
     Setting{"server.max_text_chars", [](Config& c) -> Field { return &c.server.max_text_chars; }, 1, 10'000'000},
+    Setting{"server.voice_upload", [](Config& c) -> Field { return &c.server.voice_upload; }},
+    Setting{"server.upload_token", [](Config& c) -> Field { return &c.server.upload_token; }},
+    Setting{"server.max_upload_mb", [](Config& c) -> Field { return &c.server.max_upload_mb; }, 1, 256},
     Setting{"engine.voices_dir", [](Config& c) -> Field { return &c.engine.voices_dir; }},
     Setting{"engine.text_data_dir", [](Config& c) -> Field { return &c.engine.text_data_dir; }},
+    Setting{"engine.models_dir", [](Config& c) -> Field { return &c.engine.models_dir; }},
+    Setting{"engine.memory_mb", [](Config& c) -> Field { return &c.engine.memory_mb; }, 0, 1'048'576},
+    Setting{"engine.preload", [](Config& c) -> Field { return &c.engine.preload; }},
     Setting{"engine.threads", [](Config& c) -> Field { return &c.engine.threads; }, 1, 64},
     Setting{"engine.max_utterances", [](Config& c) -> Field { return &c.engine.max_utterances; }, 1, 4096},
     Setting{"engine.max_queued_segments", [](Config& c) -> Field { return &c.engine.max_queued_segments; }, 1, 65'536},
@@ -204,6 +210,9 @@ Result<void> validate(const Config& config) {
     }
   }
   if (config.server.host.empty()) return bad("server.host: empty, want an address as 127.0.0.1");
+  if (config.server.voice_upload != "auto" && config.server.voice_upload != "off") {
+    return bad("server.voice_upload: got \"" + config.server.voice_upload + "\", want auto or off");
+  }
   if (std::find(kLevels.begin(), kLevels.end(), config.log.level) == kLevels.end()) {
     return bad("log.level: got \"" + config.log.level + "\", want trace, debug, info, warn, error or off");
   }

@@ -25,13 +25,20 @@ struct Config {
     std::chrono::milliseconds grace{10'000};  ///< after SIGTERM, for running utterances to end; 0 .. 10 min
     int max_sessions = 64;                    ///< sockets at once, 1 .. 100000
     int max_text_chars = 100'000;             ///< code points on one context, 1 .. 10000000
+    /// Voices over HTTP: "auto" where `host` is this machine or there is a token, "off" nowhere.
+    std::string voice_upload = "auto";
+    std::string upload_token;  ///< wanted of who makes or removes voices; empty: none
+    int max_upload_mb = 32;    ///< of one upload, 1 .. 256
   };
   struct Engine {
     std::filesystem::path voices_dir;
     std::filesystem::path text_data_dir;
-    int threads = 1;                              ///< of the inference thread's linear algebra, 1 .. 64
-    int max_utterances = 64;                      ///< live at once, 1 .. 4096
-    int max_queued_segments = 256;                ///< per utterance, 1 .. 65536
+    std::filesystem::path models_dir;  ///< of `sonorant models fetch`; empty: the usual place
+    int memory_mb = 0;                 ///< of weights, 0: no limit, .. 1048576
+    std::string preload = "all";       ///< before the first utterance: "all" there is room for, "none", an id
+    int threads = 1;                   ///< of the inference thread's linear algebra, 1 .. 64
+    int max_utterances = 64;           ///< live at once, 1 .. 4096
+    int max_queued_segments = 256;     ///< per utterance, 1 .. 65536
     std::chrono::milliseconds max_ahead{20'000};  ///< audio made but not taken, per utterance, 100 ms .. 1 h
   };
   struct Log {

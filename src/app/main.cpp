@@ -18,6 +18,9 @@ int main(int argc, char** argv) {
             tts::EngineConfig engine;
             engine.voices_dir = config.engine.voices_dir;
             engine.text_data_dir = config.engine.text_data_dir;
+            engine.models_dir = config.engine.models_dir;
+            engine.memory_bytes = static_cast<std::uint64_t>(config.engine.memory_mb) * 1'000'000;
+            engine.preload = config.engine.preload;
             engine.threads = config.engine.threads;
             engine.limits.max_utterances = config.engine.max_utterances;
             engine.limits.max_queued_segments = config.engine.max_queued_segments;

@@ -1,5 +1,7 @@
 #include "src/app/run.h"
 
+#include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <exception>
 #include <iterator>
@@ -14,6 +16,7 @@
 #include "src/app/say.h"
 #include "src/app/serve.h"
 #include "src/core/log.h"
+#include "src/core/mapped_file.h"
 #include "streaming/protocol.h"
 
 namespace tts {
@@ -40,13 +43,24 @@ Result<Config> load_config(const Invocation& invocation, const Surroundings& sur
   if (auto done = apply_environment(config, surroundings.get_env); !done) return done.error();
   if (auto done = apply_flags(config, invocation.settings); !done) return done.error();
   if (auto done = validate(config); !done) return done.error();
+  if (config.engine.models_dir.empty()) config.engine.models_dir = default_models_dir(surroundings.get_env);
+  // What one command needs of the weights, and no more.
+  if (const auto* command = std::get_if<SayCommand>(&invocation.command)) config.engine.preload = command->voice;
+  if (const auto* command = std::get_if<BenchCommand>(&invocation.command)) config.engine.preload = command->voice;
+  const bool speaks = std::holds_alternative<ServeCommand>(invocation.command) ||
+                      std::holds_alternative<SayCommand>(invocation.command) ||
+                      std::holds_alternative<BenchCommand>(invocation.command);
+  if (!speaks) config.engine.preload = "none";
   return config;
 }
 
 Result<void> run_serve(const Config& config, Surroundings& surroundings) {
   const Logger log = get_logger("app");
   std::string settings;
-  for (const auto& [key, value] : describe(config)) settings += " " + key + "=" + log_value(value);
+  for (const auto& [key, value] : describe(config)) {
+    const bool is_secret = key == "server.upload_token" && !value.empty();
+    settings += " " + key + "=" + (is_secret ? "(set)" : log_value(value));
+  }
   log->info("starting version={}{}", SONORANT_VERSION, settings);
   block_stop_signals();
   const auto synthesizer = surroundings.make_synthesizer(config);
@@ -76,6 +90,12 @@ Result<void> run_say(const SayCommand& command, const Config& config, Surroundin
   return {};
 }
 
+std::string line_of(const VoiceInfo& voice) {
+  std::string langs;
+  for (const std::string& lang : voice.langs) langs += (langs.empty() ? "" : ", ") + lang;
+  return voice.id + "  " + voice.name + "  (" + langs + "; " + std::to_string(voice.rate_hz) + " Hz)\n";
+}
+
 Result<void> run_voices(const VoicesCommand& command, const Config& config, Surroundings& surroundings) {
   const auto synthesizer = surroundings.make_synthesizer(config);
   const std::vector<VoiceInfo> voices = synthesizer->voices();
@@ -83,12 +103,53 @@ Result<void> run_voices(const VoicesCommand& command, const Config& config, Surr
     surroundings.out << to_json(std::span(voices)) << std::endl;
     return {};
   }
-  for (const VoiceInfo& voice : voices) {
-    std::string langs;
-    for (const std::string& lang : voice.langs) langs += (langs.empty() ? "" : ", ") + lang;
-    surroundings.out << voice.id << "  " << voice.name << "  (" << langs << "; " << voice.rate_hz << " Hz)\n";
-  }
+  for (const VoiceInfo& voice : voices) surroundings.out << line_of(voice);
   surroundings.out.flush();
+  return {};
+}
+
+Result<Recording> read_file(const std::filesystem::path& path) {
+  const auto file = MappedFile::open(path);
+  if (!file) return file.error();
+  const std::span<const std::byte> bytes = (*file)->bytes();
+  const auto* begin = reinterpret_cast<const std::uint8_t*>(bytes.data());
+  return Recording{path.string(), {begin, begin + bytes.size()}};
+}
+
+Result<void> run_add_voice(const AddVoiceCommand& command, const Config& config, Surroundings& surroundings) {
+  VoiceRequest request;
+  request.model = command.model;
+  request.id = command.id;
+  request.name = command.name;
+  request.lang = command.lang;
+  request.text = command.text;
+  auto reference = read_file(command.reference);
+  if (!reference) return reference.error();
+  request.reference = std::move(*reference);
+  for (const std::filesystem::path& path : command.more) {
+    auto recording = read_file(path);
+    if (!recording) return recording.error();
+    request.more.push_back(std::move(*recording));
+  }
+  const auto synthesizer = surroundings.make_synthesizer(config);
+  VoiceProgress progress;
+  if (surroundings.show_progress) {
+    progress = [&](std::string_view what) { surroundings.err << "\r\033[K" << what << std::flush; };
+  }
+  const auto made = synthesizer->add_voice(request, progress);
+  if (surroundings.show_progress) surroundings.err << "\r\033[K" << std::flush;
+  if (!made) return made.error();
+  surroundings.out << line_of(made->info);
+  if (made->existed) surroundings.out << "it was made of the same before\n";
+  for (const std::string& note : made->notes) surroundings.out << "note: " << note << "\n";
+  surroundings.out.flush();
+  return {};
+}
+
+Result<void> run_remove_voice(const RemoveVoiceCommand& command, const Config& config, Surroundings& surroundings) {
+  const auto synthesizer = surroundings.make_synthesizer(config);
+  if (auto done = synthesizer->remove_voice(command.id); !done) return done;
+  surroundings.out << command.id << ": removed\n" << std::flush;
   return {};
 }
 
@@ -139,14 +200,17 @@ Result<void> run_invocation(const Invocation& invocation, Surroundings& surround
   auto config = load_config(invocation, surroundings);
   if (!config) return config.error();
   if (auto done = set_log_level(config->log.level); !done) return done;
-  return std::visit(Overloaded{
-                        [&](const ServeCommand&) { return run_serve(*config, surroundings); },
-                        [&](const SayCommand& command) { return run_say(command, *config, surroundings); },
-                        [&](const VoicesCommand& command) { return run_voices(command, *config, surroundings); },
-                        [&](const BenchCommand& command) { return run_bench(command, *config, surroundings); },
-                        [](const auto&) { return Result<void>(); },  // handled above
-                    },
-                    invocation.command);
+  return std::visit(
+      Overloaded{
+          [&](const ServeCommand&) { return run_serve(*config, surroundings); },
+          [&](const SayCommand& command) { return run_say(command, *config, surroundings); },
+          [&](const VoicesCommand& command) { return run_voices(command, *config, surroundings); },
+          [&](const AddVoiceCommand& command) { return run_add_voice(command, *config, surroundings); },
+          [&](const RemoveVoiceCommand& command) { return run_remove_voice(command, *config, surroundings); },
+          [&](const BenchCommand& command) { return run_bench(command, *config, surroundings); },
+          [](const auto&) { return Result<void>(); },  // handled above
+      },
+      invocation.command);
 }
 
 int fail(std::ostream& err, std::string message) {

@@ -28,6 +28,11 @@ ServerConfig to_server_config(const Config& config) {
   server.web_dir = config.server.web_dir;
   server.server_name = std::string("sonorant/") + SONORANT_VERSION;
   server.limits.max_sessions = config.server.max_sessions;
+  const std::string& host = config.server.host;
+  const bool is_local = host == "localhost" || host == "::1" || host.starts_with("127.");
+  server.uploads.enabled = config.server.voice_upload != "off" && (is_local || !config.server.upload_token.empty());
+  server.uploads.token = config.server.upload_token;
+  server.uploads.max_bytes = static_cast<std::size_t>(config.server.max_upload_mb) * 1'000'000;
   server.limits.max_text_chars = static_cast<std::size_t>(config.server.max_text_chars);
   return server;
 }

@@ -55,6 +55,30 @@ TEST_SUITE("app/cli") {
     CHECK(bench.text.empty());
   }
 
+  TEST_CASE("voices add and remove") {
+    const Invocation invocation =
+        parsed({"voices", "add", "--model", "m", "--ref", "a.wav", "--text", "Hi.", "--lang", "en", "--aux", "b.wav",
+                "--aux", "c.wav", "--id", "ann", "--name", "Ann", "--models", "dir", "--voices", "v"});
+    const auto& add = std::get<AddVoiceCommand>(invocation.command);
+    CHECK(add.model == "m");
+    CHECK(add.reference == "a.wav");
+    CHECK(add.more == std::vector<std::filesystem::path>{"b.wav", "c.wav"});
+    CHECK(add.text == "Hi.");
+    CHECK(add.lang == "en");
+    CHECK(add.id == "ann");
+    CHECK(add.name == "Ann");
+    CHECK(invocation.settings ==
+          std::vector<std::pair<std::string, std::string>>{{"engine.voices_dir", "v"}, {"engine.models_dir", "dir"}});
+    CHECK(std::get<AddVoiceCommand>(parsed({"voices", "add", "--model", "m", "--ref", "a"}).command).lang == "auto");
+    CHECK(std::get<RemoveVoiceCommand>(parsed({"voices", "remove", "ann"}).command).id == "ann");
+    CHECK(std::get<Exit>(parse_command_line(Args{"voices", "add", "--help"})).text.find("3 to 10 s") !=
+          std::string::npos);
+    for (const Args& args : {Args{"voices", "add"}, Args{"voices", "add", "--model", "m"}, Args{"voices", "remove"},
+                             Args{"voices", "sing"}, Args{"voices", "add", "--model", "m", "--ref", "a", "b"}}) {
+      CHECK(std::get<Exit>(parse_command_line(args)).code == 1);
+    }
+  }
+
   TEST_CASE("convert and models fetch") {
     const auto convert = std::get<ConvertCommand>(parsed({"convert", "a.ckpt", "b.pth", "--out", "voices/anna",
                                                           "--version", "v2Pro", "--name", "Anna", "--replace"})

@@ -25,6 +25,17 @@ class FakeSynthesizer final : public Synthesizer {
   [[nodiscard]] std::vector<VoiceInfo> voices() const override { return {{"starter", "Starter", {"en"}, 24000}}; }
   [[nodiscard]] bool ready() const override { return true; }
   [[nodiscard]] SynthesizerStats stats() const override { return {}; }
+  [[nodiscard]] Result<NewVoice> add_voice(const VoiceRequest& request, const VoiceProgress& progress) override {
+    if (request.model != "m") return Error{Errc::unknown_voice, "model: " + request.model};
+    if (progress) progress("HuBERT");
+    return NewVoice{{request.id, request.name, {"zh", "en"}, 32000},
+                    !request.more.empty(),
+                    {std::to_string(request.reference.bytes.size()) + " bytes"}};
+  }
+  [[nodiscard]] Result<void> remove_voice(const std::string& id) override {
+    if (id != "ann") return Error{Errc::unknown_voice, "no voice \"" + id + "\""};
+    return {};
+  }
   [[nodiscard]] Result<std::unique_ptr<Utterance>> open(const UtteranceOptions& options,
                                                         std::shared_ptr<UtteranceSink> sink) override {
     if (options.voice != "starter") return Error{Errc::unknown_voice, "voice: " + options.voice};

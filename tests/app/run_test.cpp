@@ -88,6 +88,25 @@ TEST_SUITE("app/run") {
     CHECK(program.out.starts_with("{\"voices\":[{\"id\":\"starter\""));
   }
 
+  TEST_CASE("voices are added and removed, and what is wrong is one line") {
+    Program program;
+    program.variables["XDG_DATA_HOME"] = "/data";
+    const std::string file = program.folder.write("a.wav", "four").string();
+    CHECK(program.run({"voices", "add", "--model", "m", "--ref", file, "--id", "ann", "--name", "Ann"}) == 0);
+    CHECK(program.out == "ann  Ann  (zh, en; 32000 Hz)\nnote: 4 bytes\n");
+    CHECK(program.config.engine.preload == "none");
+    CHECK(program.config.engine.models_dir == "/data/sonorant/models");
+    CHECK(program.run({"voices", "add", "--model", "m", "--ref", file, "--aux", file, "--id", "ann"}) == 0);
+    CHECK(program.out.find("it was made of the same before") != std::string::npos);
+    program.fails({"voices", "add", "--model", "n", "--ref", file}, "model: n");
+    program.fails({"voices", "add", "--model", "m", "--ref", program.path("none.wav")}, "none.wav");
+    CHECK(program.run({"voices", "remove", "ann"}) == 0);
+    CHECK(program.out == "ann: removed\n");
+    program.fails({"voices", "remove", "ben"}, "no voice \"ben\"");
+    CHECK(program.run({"say", "--out", program.path("a.wav"), "Hi."}) == 0);
+    CHECK(program.config.engine.preload == "starter");
+  }
+
   TEST_CASE("convert and models fetch need no voices, and fail with one line") {
     Program program;
     program.fails({"convert", program.path("none.pth"), "--out", program.path("x")}, "none.pth: cannot open");

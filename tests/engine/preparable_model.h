@@ -17,6 +17,7 @@
 #include "models/hubert.h"
 #include "models/semantic_tokenizer.h"
 #include "src/audio/wav.h"
+#include "src/engine/synthesizer.h"
 #include "tests/models/small_voice.h"
 
 // Small models that voices can be prepared of, with the networks for it, all of generated weights; and recordings.

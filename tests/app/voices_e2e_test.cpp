@@ -1,0 +1,153 @@
+// The built program with small generated models: voices made on the command line and over a real socket, while others
+// are spoken with.
+
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "tests/app/process.h"
+#include "tests/app/temporary_folder.h"
+#include "tests/doctest.h"
+#include "tests/engine/preparable_model.h"
+#include "tests/streaming/test_client.h"
+
+namespace tts {
+namespace {
+
+using namespace tts::testing;
+using namespace std::chrono_literals;
+namespace fs = std::filesystem;
+
+struct Program {
+  Program() {
+    write_preparable_model(folder.path() / "voices" / "base", ModelForm::v2);
+    write_preparable_model(folder.path() / "voices" / "four", ModelForm::v4);
+    write_preparing_networks(folder.path() / "models");
+    const std::vector<std::uint8_t> wav = to_wav(fake_speech(3.2, 32'000), 32'000);
+    folder.write("ann.wav", std::string(wav.begin(), wav.end()));
+  }
+  std::map<std::string, std::string> variables() const {
+    return {{"SONORANT_ENGINE_VOICES_DIR", (folder.path() / "voices").string()},
+            {"SONORANT_ENGINE_MODELS_DIR", (folder.path() / "models").string()},
+            {"SONORANT_ENGINE_TEXT_DATA_DIR", "src/text/data"},
+            {"SONORANT_SERVER_WEB_DIR", "web"}};
+  }
+  struct Ended {
+    int code = 0;
+    std::string out, err;
+  };
+  Ended run(std::vector<std::string> args) const {
+    args.insert(args.begin(), SONORANT_PROGRAM);
+    Process process(args, variables());
+    const int code = process.wait(120s);
+    return {code, process.out, process.err};
+  }
+  std::string path(const std::string& name) const { return (folder.path() / name).string(); }
+
+  TemporaryFolder folder;
+};
+
+std::string post(const std::string& id, const std::string& model, const std::vector<std::uint8_t>& audio) {
+  const auto field = [](const std::string& name, const std::string& value) {
+    return "--b\r\nContent-Disposition: form-data; name=\"" + name + "\"\r\n\r\n" + value + "\r\n";
+  };
+  const std::string body = field("model", model) + field("id", id) + field("lang", "zh") + field("text", "你好。") +
+                           "--b\r\nContent-Disposition: form-data; name=\"audio\"; filename=\"a.wav\"\r\n\r\n" +
+                           std::string(audio.begin(), audio.end()) + "\r\n--b--\r\n";
+  return "POST /v1/voices HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+         "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: " +
+         std::to_string(body.size()) + "\r\n\r\n" + body;
+}
+
+/// Speaks and gives the type of the last message, or its code when that is an error.
+std::string speak(std::uint16_t port, const std::string& voice) {
+  TestClient client(port);
+  REQUIRE(client.handshake());
+  client.send_text(R"({"type":"open","ctx":1,"voice":")" + voice + "\"}");
+  client.send_text(R"({"type":"text","ctx":1,"text":"Hello."})");
+  client.send_text(R"({"type":"end","ctx":1})");
+  for (;;) {
+    const std::string message = client.receive_text(60s);
+    const std::string type = json_at(message, "/type");
+    if (type == "error") return json_at(message, "/code");
+    if (type == "done" || message.empty()) return type;
+  }
+}
+
+}  // namespace
+
+TEST_SUITE("app/voices_e2e") {
+  TEST_CASE("add, speak and remove on the command line") {
+    const Program program;
+    const std::vector<std::string> add{
+        "voices", "add", "--model", "base", "--ref", program.path("ann.wav"), "--text", "Hello.", "--lang", "en",
+        "--id",   "ann", "--name",  "Ann",  "--aux", program.path("ann.wav")};
+    const auto made = program.run(add);
+    CAPTURE(made.err);
+    REQUIRE(made.code == 0);
+    CHECK(made.out == "ann  Ann  (zh, en; 32000 Hz)\n");
+    CHECK(program.run(add).out == "ann  Ann  (zh, en; 32000 Hz)\nit was made of the same before\n");
+    CHECK(program.run({"say", "--voice", "ann", "--out", program.path("o.wav"), "Hello."}).code == 0);
+    CHECK(fs::file_size(program.path("o.wav")) > 20'000);
+    CHECK(program.run({"voices", "remove", "ann"}).out == "ann: removed\n");
+    const auto refused = program.run({"voices", "add", "--model", "four", "--ref", program.path("ann.wav")});
+    CHECK(refused.code == 1);
+    CHECK(refused.err.find("sonorant: text: missing; v4 needs") == 0);
+    const auto no_file = program.run({"voices", "add", "--model", "base", "--ref", program.path("none.wav")});
+    CHECK(no_file.err.find("none.wav") != std::string::npos);
+  }
+
+  TEST_CASE("uploaded, spoken with under a budget, and removed while serving") {
+    const Program program;
+    std::map<std::string, std::string> variables = program.variables();
+    variables["SONORANT_ENGINE_MEMORY_MB"] = "1";  // one of the models, not both
+    Process server({SONORANT_PROGRAM, "serve", "--port", "0"}, variables);
+    const auto line = server.wait_for_line("listening on http://127.0.0.1:", 120s);
+    if (!line) FAIL(server.err);
+    const auto port = static_cast<std::uint16_t>(std::stoi(line->substr(line->rfind(':') + 1)));
+    const auto audio = to_wav(fake_speech(3.2, 44'100), 44'100);
+
+    CHECK(json_at(TestClient::get(port, "/v1/voices").body, "/voices/0/id") == "(missing)");
+    auto reply = TestClient::http(port, post("ann", "base", audio));
+    CAPTURE(reply.body);
+    CHECK(reply.status == 201);
+    CHECK(json_at(reply.body, "/voice/rate") == "32000");
+    CHECK(TestClient::http(port, post("ann", "base", audio)).status == 200);
+    CHECK(speak(port, "ann") == "done");
+    CHECK(TestClient::http(port, post("dora", "four", audio)).status == 201);
+    for (const char* voice : {"dora", "ann", "dora"}) CHECK(speak(port, voice) == "done");
+    CHECK(TestClient::get(port, "/metrics").body.find("sonorant_voices_in_memory 1\n") != std::string::npos);
+
+    reply = TestClient::http(port, post("bad", "base", to_wav(fake_speech(2, 32'000), 32'000)));
+    CHECK(reply.status == 422);
+    CHECK(json_at(reply.body, "/error/message") == "audio: got 2.00 s, wanted 3 to 10 s");
+    reply = TestClient::http(port, post("bad", "nobody", audio));
+    CHECK(reply.status == 404);
+    // Another process makes one; it is seen by itself.
+    CHECK(program
+              .run({"voices", "add", "--model", "base", "--ref", program.path("ann.wav"), "--text", "Hello.", "--id",
+                    "eve"})
+              .code == 0);
+    for (int i = 0; i < 100 && TestClient::get(port, "/v1/voices").body.find("eve") == std::string::npos; ++i) {
+      std::this_thread::sleep_for(50ms);
+    }
+    CHECK(speak(port, "eve") == "done");
+    const auto remove = [&](const std::string& voice) {
+      return TestClient::http(
+                 port, "DELETE /v1/voices/" + voice + " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+          .status;
+    };
+    CHECK(remove("ann") == 204);
+    CHECK(remove("base") == 404);
+    CHECK(speak(port, "ann") == "unknown_voice");
+    CHECK(speak(port, "eve") == "done");
+    server.signal(SIGTERM);
+    CHECK(server.wait(60s) == 0);
+  }
+}
+
+}  // namespace tts
