@@ -38,6 +38,7 @@ double ms_between(Clock::time_point from, Clock::time_point to) {
 struct ReadySegment {
   TextSegment text;
   std::vector<std::int32_t> phonemes;
+  std::vector<float> bert;  // [phonemes, the voice's bert_dim], or empty
   double text_ms = 0;
 };
 
@@ -81,10 +82,11 @@ using TaskPtr = std::shared_ptr<Task>;
 
 class Engine final : public Synthesizer {
  public:
-  Engine(EngineConfig config, std::shared_ptr<VoiceLibrary> library, Phonemize phonemize)
+  Engine(EngineConfig config, std::shared_ptr<VoiceLibrary> library, Phonemize phonemize, TextRows text_rows)
       : config_(std::move(config)),
         library_(std::move(library)),
         phonemize_(std::move(phonemize)),
+        text_rows_(std::move(text_rows)),
         text_queue_(static_cast<std::size_t>(config_.limits.max_utterances) * 8),
         loader_thread_([this](const std::stop_token& stop) { run_loader(stop); }),
         text_thread_([this](const std::stop_token& stop) { run_text(stop); }),
@@ -169,6 +171,7 @@ class Engine final : public Synthesizer {
   const EngineConfig config_;
   const std::shared_ptr<VoiceLibrary> library_;
   const Phonemize phonemize_;
+  const TextRows text_rows_;
 
   mutable std::mutex mutex_;
   std::condition_variable_any work_;
@@ -259,7 +262,7 @@ Result<void> Engine::speak(const TaskPtr& task, TextSegment segment) {
 void Engine::run_text(const std::stop_token& stop) {
   while (auto job = text_queue_.pop(stop)) {
     const auto start = Clock::now();
-    ReadySegment ready{std::move(job->segment), {}, 0};
+    ReadySegment ready{std::move(job->segment), {}, {}, 0};
     std::optional<std::string> failure;  // words, not the exception: no object is shared by two threads
     if (!job->task->cancelled) {
       try {
@@ -267,7 +270,10 @@ void Engine::run_text(const std::stop_token& stop) {
         options.lang = job->task->options.lang;
         options.languages = job->task->card->info.langs;
         options.word_separator = job->task->card->word_separator;
-        ready.phonemes = phonemize_(ready.text.text, options).phonemes;
+        Phonemized spoken = phonemize_(ready.text.text, options);
+        const std::int64_t bert_dim = job->task->card->bert_dim;
+        if (text_rows_ && bert_dim > 0 && !spoken.bert.empty()) ready.bert = text_rows_(spoken, bert_dim);
+        ready.phonemes = std::move(spoken.phonemes);
       } catch (const std::exception& e) {
         failure = e.what();
       }
@@ -458,6 +464,7 @@ void Engine::begin_segment(Task& task, ReadySegment segment) {
   if (!task.segment.phonemes.empty()) {
     SegmentRequest request;
     request.phonemes = task.segment.phonemes;
+    request.bert = std::move(task.segment.bert);
     request.sampling = task.options.sampling;
     request.seed = task.seed + task.segment_index * 0x9E3779B97F4A7C15ULL;
     request.speed = task.options.speed;
@@ -518,8 +525,8 @@ std::unique_ptr<Synthesizer> make_engine(const EngineConfig& config, std::vector
 }
 
 std::unique_ptr<Synthesizer> make_engine(const EngineConfig& config, std::shared_ptr<VoiceLibrary> library,
-                                         Phonemize phonemize) {
-  return std::make_unique<Engine>(config, std::move(library), std::move(phonemize));
+                                         Phonemize phonemize, TextRows text_rows) {
+  return std::make_unique<Engine>(config, std::move(library), std::move(phonemize), std::move(text_rows));
 }
 
 }  // namespace tts

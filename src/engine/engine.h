@@ -38,6 +38,9 @@ struct EngineConfig {
 /// Phonemes of a text, for a voice's word separator. Must be thread-safe.
 using Phonemize = std::function<Phonemized(std::string_view text, const FrontendOptions& options)>;
 
+/// Text features [phonemes, dim] for the T2S that takes them, or empty for zeros. Must be thread-safe.
+using TextRows = std::function<std::vector<float>(const Phonemized& spoken, std::int64_t dim)>;
+
 /// The engine over given voices: one text thread, one inference thread that runs all models, one thread that loads
 /// voices. Utterances are advanced in turns, the one whose listener runs dry first before the others; an utterance that
 /// is `max_ahead` before its listener waits, and so does one whose voice is being loaded. An exception while working on
@@ -48,7 +51,8 @@ using Phonemize = std::function<Phonemized(std::string_view text, const Frontend
 
 /// The same over the voices of a library, loaded when they are asked for.
 [[nodiscard]] std::unique_ptr<Synthesizer> make_engine(const EngineConfig& config,
-                                                       std::shared_ptr<VoiceLibrary> library, Phonemize phonemize);
+                                                       std::shared_ptr<VoiceLibrary> library, Phonemize phonemize,
+                                                       TextRows text_rows = {});
 
 /// The engine over a folder of voices. Loads the text front end and what `preload` says, warms up. Throws
 /// std::exception with one clear line when something is missing or broken (a folder with neither a voice nor a model

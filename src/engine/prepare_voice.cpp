@@ -16,7 +16,6 @@
 #include <ATen/ops/empty.h>
 #include <c10/core/InferenceMode.h>
 
-#include "models/bert.h"
 #include "models/eres2net.h"
 #include "models/fbank.h"
 #include "models/hubert.h"
@@ -29,6 +28,7 @@
 #include "src/core/digest.h"
 #include "src/core/safetensors.h"
 #include "src/core/utf8.h"
+#include "src/engine/text_features.h"
 #include "src/text/phonemes.h"
 
 namespace tts {
@@ -291,7 +291,8 @@ class Preparation {
         if (id >= limit) id = unknown;
       }
       if (needs_bert()) {
-        auto rows = bert_rows();
+        tell("BERT");
+        auto rows = TextFeatures(config_.models_dir).rows(spoken_, m_.t2s.config.bert_dim);
         if (!rows) return rows.error();
         out.prompt_bert = std::move(*rows);
       }
@@ -336,28 +337,6 @@ class Preparation {
   [[nodiscard]] bool has_file(const fs::path& file) const {
     std::error_code ignored;
     return fs::exists(file, ignored);
-  }
-
-  Result<std::vector<float>> bert_rows() const {
-    tell("BERT");
-    const fs::path folder = config_.models_dir / "chinese-roberta-wwm-ext-large";
-    BertConfig sizes;
-    if (has_file(folder / "config.json")) {
-      auto read = read_bert_config(folder / "config.json");
-      if (!read) return read.error();
-      sizes = *read;
-    }
-    if (sizes.hidden != m_.t2s.config.bert_dim) {
-      return refuse(Errc::bad_file, (config_.models_dir / "bert.safetensors").string() + ": its features have " +
-                                        std::to_string(sizes.hidden) + " values, the model wants " +
-                                        std::to_string(m_.t2s.config.bert_dim));
-    }
-    auto tokenizer = load_tokenizer(folder);
-    if (!tokenizer) return tokenizer.error();
-    const BertFeatures bert(std::move(*tokenizer),
-                            Bert(WeightScope(load_weights(config_.models_dir / "bert.safetensors"))("bert"), sizes));
-    const at::Tensor rows = bert.features(spoken_).contiguous();
-    return std::vector<float>(rows.data_ptr<float>(), rows.data_ptr<float>() + rows.numel());
   }
 
   Result<std::vector<std::int32_t>> prompt_tokens(const AudioFile& recording) const {

@@ -37,8 +37,9 @@ std::uint64_t bytes_in_memory(const fs::path& file) {
 
 class VoiceFolders final : public VoiceSource {
  public:
-  VoiceFolders(const fs::path& voices_dir, const fs::path& models_dir, std::shared_ptr<const TextFrontend> frontend)
-      : config_{voices_dir, models_dir}, frontend_(std::move(frontend)) {}
+  VoiceFolders(const fs::path& voices_dir, const fs::path& models_dir, std::shared_ptr<const TextFrontend> frontend,
+               std::shared_ptr<TextFeatures> features)
+      : config_{voices_dir, models_dir}, frontend_(std::move(frontend)), features_(std::move(features)) {}
 
   bool changed() override { return ticks(config_.voices_dir) != seen_; }
 
@@ -74,7 +75,16 @@ class VoiceFolders final : public VoiceSource {
     return cards;
   }
 
-  std::shared_ptr<const Voice> load(const VoiceCard& card) override { return load_voice(card.place, &models_); }
+  std::shared_ptr<const Voice> load(const VoiceCard& card) override {
+    auto voice = load_voice(card.place, &models_);
+    if (card.bert_dim > 0 && made_of_chinese(card)) {
+      if (const auto loaded = features_->load(); !loaded) {
+        get_logger("engine")->warn("Chinese will be spoken without text features voice={} what={}", card.info.id,
+                                   log_value(loaded.error().detail));
+      }
+    }
+    return voice;
+  }
 
   Result<NewVoice> add(const VoiceRequest& request, const VoiceProgress& progress) override {
     auto made = prepare_voice(config_, *frontend_, request, progress);
@@ -88,6 +98,13 @@ class VoiceFolders final : public VoiceSource {
   }
 
  private:
+  static bool made_of_chinese(const VoiceCard& card) {
+    const auto manifest = load_manifest(card.place);
+    if (!manifest) return false;
+    const auto reference = SafeTensors::open(manifest->reference);
+    return reference && reference->find("prompt_bert") != nullptr;
+  }
+
   static std::optional<VoiceCard> read(const fs::path& folder) {
     const auto manifest = load_manifest(folder);
     if (!manifest) throw std::runtime_error(manifest.error().detail);
@@ -95,6 +112,7 @@ class VoiceFolders final : public VoiceSource {
     VoiceCard card;
     card.info = {manifest->id, manifest->name, manifest->languages, static_cast<int>(manifest->sample_rate_hz)};
     card.word_separator = manifest->word_separator;
+    if (manifest->published) card.bert_dim = manifest->t2s.config.bert_dim;
     card.place = folder.string();
     card.model = fs::weakly_canonical(manifest->network_folder()).string();
     for (const fs::path& file : {manifest->t2s.file, manifest->acoustic.file, manifest->vocoder.file}) {
@@ -107,6 +125,7 @@ class VoiceFolders final : public VoiceSource {
 
   const PrepareConfig config_;
   const std::shared_ptr<const TextFrontend> frontend_;
+  const std::shared_ptr<TextFeatures> features_;
   ModelCache models_;
   std::atomic<std::int64_t> seen_{-2};
 };
@@ -114,8 +133,9 @@ class VoiceFolders final : public VoiceSource {
 }  // namespace
 
 std::unique_ptr<VoiceSource> voice_folders(const fs::path& voices_dir, const fs::path& models_dir,
-                                           std::shared_ptr<const TextFrontend> frontend) {
-  return std::make_unique<VoiceFolders>(voices_dir, models_dir, std::move(frontend));
+                                           std::shared_ptr<const TextFrontend> frontend,
+                                           std::shared_ptr<TextFeatures> features) {
+  return std::make_unique<VoiceFolders>(voices_dir, models_dir, std::move(frontend), std::move(features));
 }
 
 }  // namespace tts

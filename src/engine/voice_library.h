@@ -16,6 +16,7 @@ namespace tts {
 struct VoiceCard {
   VoiceInfo info;
   std::string word_separator;  ///< phoneme symbol put between words; empty: none
+  std::int64_t bert_dim = 0;   ///< width of the text features it takes; 0: it takes none
   std::string place;           ///< what the source knows it by
   std::string model;           ///< voices of the same model share its weights
   std::uint64_t model_bytes = 0;

@@ -79,7 +79,7 @@ class Listener final : public UtteranceSink {
  public:
   void on_audio(AudioChunk chunk) override {
     const std::lock_guard lock(mutex_);
-    samples_ += chunk.pcm.size();
+    pcm_.insert(pcm_.end(), chunk.pcm.begin(), chunk.pcm.end());
   }
   void on_flushed(std::string, std::int64_t) override {}
   void on_done(const UtteranceMetrics&) override { end("done"); }
@@ -90,9 +90,9 @@ class Listener final : public UtteranceSink {
     ended_.wait_for(lock, std::chrono::seconds(60), [&] { return !how_.empty(); });
     return how_;
   }
-  std::size_t samples() {
+  std::vector<float> pcm() {
     const std::lock_guard lock(mutex_);
-    return samples_;
+    return pcm_;
   }
 
  private:
@@ -104,10 +104,11 @@ class Listener final : public UtteranceSink {
   std::mutex mutex_;
   std::condition_variable ended_;
   std::string how_;
-  std::size_t samples_ = 0;
+  std::vector<float> pcm_;
 };
 
-std::string speak(Synthesizer& engine, const std::string& voice, std::size_t* samples = nullptr) {
+std::string speak(Synthesizer& engine, const std::string& voice, std::vector<float>* pcm = nullptr,
+                  const std::string& text = "Hello.") {
   UtteranceOptions options;
   options.voice = voice;
   options.seed = 3;
@@ -115,11 +116,11 @@ std::string speak(Synthesizer& engine, const std::string& voice, std::size_t* sa
   auto utterance = engine.open(options, listener);
   if (!utterance) return utterance.error().detail;
   TextSegment segment;
-  segment.text = "Hello.";
+  segment.text = text;
   REQUIRE((*utterance)->speak(segment).has_value());
   (*utterance)->end();
   const std::string how = listener->wait();
-  if (samples != nullptr) *samples = listener->samples();
+  if (pcm != nullptr) *pcm = listener->pcm();
   return how;
 }
 
@@ -163,9 +164,9 @@ TEST_SUITE("engine/prepare_voice") {
     CHECK(engine->stats().voices_in_memory == 0);
     for (const VoiceInfo& voice : engine->voices()) {
       CAPTURE(voice.id);
-      std::size_t samples = 0;
-      CHECK(speak(*engine, voice.id, &samples) == "done");
-      CHECK(samples > 11 * static_cast<std::size_t>(voice.rate_hz) / 25);
+      std::vector<float> pcm;
+      CHECK(speak(*engine, voice.id, &pcm) == "done");
+      CHECK(pcm.size() > 11 * static_cast<std::size_t>(voice.rate_hz) / 25);
     }
     CHECK(engine->stats().voices_in_memory == 6);
     CHECK(engine->stats().weight_bytes > 6 * 100'000);
@@ -200,6 +201,35 @@ TEST_SUITE("engine/prepare_voice") {
     CHECK(got.prompt_phonemes == frontend().phonemize("你好。", options).phonemes);
     REQUIRE(got.prompt_bert.size() == 8 * got.prompt_phonemes.size());
     CHECK(std::any_of(got.prompt_bert.begin(), got.prompt_bert.end(), [](float x) { return x != 0; }));
+  }
+
+  TEST_CASE("Chinese is spoken with the features of its text, English needs none") {
+    const Shelf shelf("features");
+    write_preparable_model(shelf.voices() / "m", ModelForm::v2);
+    VoiceRequest r = request("m");
+    r.lang = "zh";
+    r.text = "你好。";
+    r.id = "v";
+    REQUIRE(shelf.add(r).has_value());
+    EngineConfig config;
+    config.voices_dir = shelf.voices();
+    config.models_dir = shelf.root / "models";
+    config.text_data_dir = "src/text/data";
+    std::vector<float> chinese, english, chinese_without, english_without;
+    {
+      const auto engine = make_engine(config);
+      CHECK(speak(*engine, "v", &chinese, "你好，你好。") == "done");
+      CHECK(speak(*engine, "v", &english) == "done");
+    }
+    fs::remove(config.models_dir / "bert.safetensors");
+    {
+      const auto engine = make_engine(config);  // says so, and speaks nevertheless
+      CHECK(speak(*engine, "v", &chinese_without, "你好，你好。") == "done");
+      CHECK(speak(*engine, "v", &english_without) == "done");
+    }
+    CHECK(!chinese.empty());
+    CHECK(chinese != chinese_without);
+    CHECK(english == english_without);
   }
 
   TEST_CASE("made of the same, a voice is found and nothing is computed") {
