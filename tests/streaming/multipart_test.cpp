@@ -9,6 +9,8 @@
 namespace tts {
 namespace {
 
+using namespace std::string_literals;
+
 constexpr std::string_view kType = "multipart/form-data; boundary=XyZ";
 
 Result<std::vector<MultipartPart>> parse(std::string_view body, std::size_t step = 100'000,
@@ -44,7 +46,7 @@ bool has(const std::string& text, const std::string& words) {
 
 TEST_SUITE("streaming/multipart") {
   TEST_CASE("fields and files, however the body is cut") {
-    const std::string binary("a\r\n--Xy\0\r\n--XyQ\r\n-", 20);
+    const std::string binary = "a\r\n--Xy\0\r\n--XyQ\r\n-"s;
     const std::string body = "to be passed over\r\n" + part("name=\"model\"", "anna") +
                              part("name=\"audio\"; filename=\"C:\\\\a \\\"b\\\".wav\"", binary) +
                              part("name=\"text\"", "") + part("name=plain; filename=x", "1") + "--XyZ--\r\nthe end";
