@@ -284,12 +284,8 @@ class Preparation {
     PreparedReference out;
     if (has_prompt_) {
       tell("phonemes");
-      out.prompt_phonemes = spoken_.phonemes;
-      const std::int64_t limit = std::min(m_.t2s.config.phoneme_vocab, c_.phonemes);
-      const std::int32_t unknown = phoneme_id("UNK").value_or(0);
-      for (std::int32_t& id : out.prompt_phonemes) {
-        if (id >= limit) id = unknown;
-      }
+      out.prompt_phonemes =
+          within_inventory(spoken_.phonemes, std::min(m_.t2s.config.phoneme_vocab, c_.phonemes));
       if (needs_bert()) {
         tell("BERT");
         auto rows = TextFeatures(config_.models_dir).rows(spoken_, m_.t2s.config.bert_dim);

@@ -84,10 +84,7 @@ class ManifestVoice final : public Voice {
   [[nodiscard]] const Prompt& prompt() const { return prompt_; }
   /// Phoneme ids as this voice's networks know them.
   [[nodiscard]] std::vector<std::int32_t> known(std::vector<std::int32_t> phonemes) const {
-    for (std::int32_t& id : phonemes) {
-      if (id >= phoneme_limit_) id = unknown_;
-    }
-    return phonemes;
+    return within_inventory(std::move(phonemes), phoneme_limit_);
   }
   [[nodiscard]] std::unique_ptr<TokenRenderer> render(std::span<const std::int32_t> phonemes,
                                                       const AcousticOptions& options) const {
@@ -147,7 +144,6 @@ class ManifestVoice final : public Voice {
   const std::string word_separator_;
   const SamplingParams sampling_;
   const std::shared_ptr<const Networks> networks_;
-  const std::int32_t unknown_ = phoneme_id("UNK").value_or(0);
   std::int32_t phoneme_limit_ = kPhonemesV2;
   int pause_ms_ = 0;
   Speaker speaker_;
@@ -285,7 +281,5 @@ std::shared_ptr<const Voice> load_voice(const std::filesystem::path& folder, Mod
   auto networks = cache != nullptr ? cache->impl().get(manifest) : std::make_shared<const Networks>(manifest);
   return std::make_shared<ManifestVoice>(manifest, std::move(networks));
 }
-
-bool is_voice_folder(const std::filesystem::path& folder) { return !manifest_of(folder).reference.empty(); }
 
 }  // namespace tts

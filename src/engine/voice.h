@@ -68,8 +68,4 @@ class ModelCache {
 /// taken from it where they are in memory already. Throws std::exception naming the file and the fault.
 [[nodiscard]] std::shared_ptr<const Voice> load_voice(const std::filesystem::path& folder, ModelCache* cache = nullptr);
 
-/// True for the folder of a voice, false for one that holds a model only, which speaks through the voices that name it.
-/// Throws std::exception naming the file and the fault.
-[[nodiscard]] bool is_voice_folder(const std::filesystem::path& folder);
-
 }  // namespace tts

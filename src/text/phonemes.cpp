@@ -5,7 +5,6 @@
 #include <set>
 #include <stdexcept>
 #include <unordered_map>
-#include <vector>
 
 namespace tts {
 namespace {
@@ -119,6 +118,13 @@ std::string_view phoneme_symbol(std::int32_t id) {
   const auto& symbols = table().symbols;
   if (id < 0 || static_cast<std::size_t>(id) >= symbols.size()) return "UNK";
   return symbols[static_cast<std::size_t>(id)];
+}
+
+std::vector<std::int32_t> within_inventory(std::vector<std::int32_t> ids, std::int64_t limit) {
+  static const std::int32_t unknown = *phoneme_id("UNK");
+  std::replace_if(
+      ids.begin(), ids.end(), [limit](std::int32_t id) { return id >= limit; }, unknown);
+  return ids;
 }
 
 bool is_punctuation(std::int32_t id) {

@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace tts {
 
@@ -24,6 +25,9 @@ inline constexpr std::int32_t kPhonemesV2 = 732;
 
 /// Symbol of an id in 0..731; "UNK" for any other number.
 [[nodiscard]] std::string_view phoneme_symbol(std::int32_t id);
+
+/// The ids as a network knows them that has the first `limit` of the inventory: UNK for the others.
+[[nodiscard]] std::vector<std::int32_t> within_inventory(std::vector<std::int32_t> ids, std::int64_t limit);
 
 /// True for the ids of . ! ? … , and -.
 [[nodiscard]] bool is_punctuation(std::int32_t id);

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "models/manifest.h"
 #include "src/engine/engine.h"
 #include "src/engine/voice.h"
 #include "tests/doctest.h"
@@ -201,8 +202,8 @@ TEST_SUITE("engine/published_voice") {
           << R"(", "name": "A", "license": "", "languages": ["en"], "sample_rate_hz": 32000, )"
           << R"("text": {"word_separator": ""}, "model": "base", "reference": {"file": "reference.safetensors"}})";
     }
-    CHECK(is_voice_folder(voices.root / "anna"));
-    CHECK(!is_voice_folder(voices.root / "base"));
+    CHECK(load_manifest(voices.root / "anna")->reference == voices.root / "anna" / "reference.safetensors");
+    CHECK(load_manifest(voices.root / "base")->reference.empty());
     CHECK(message_of(voices.root / "base").find("reference: missing") != std::string::npos);
     ModelCache cache;
     const auto anna = load_voice(voices.root / "anna", &cache);

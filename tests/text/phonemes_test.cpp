@@ -40,6 +40,12 @@ TEST_SUITE("text/phonemes") {
     CHECK_FALSE(tts::phoneme_id("").has_value());
   }
 
+  TEST_CASE("ids beyond a smaller inventory become UNK") {
+    const std::vector<std::int32_t> ids = {0, 321, 322, 700, 86};
+    CHECK(tts::within_inventory(ids, tts::kPhonemesV1) == std::vector<std::int32_t>{0, 321, 86, 86, 86});
+    CHECK(tts::within_inventory(ids, tts::kPhonemesV2) == ids);
+  }
+
   TEST_CASE("punctuation is the six marks") {
     int marks = 0;
     for (std::int32_t id = 0; id < tts::kPhonemesV2; ++id) marks += tts::is_punctuation(id) ? 1 : 0;
