@@ -10,6 +10,7 @@
 #include <c10/core/InferenceMode.h>
 
 #include "models/cfm.h"
+#include "models/layers.h"
 
 namespace tts {
 namespace {
@@ -53,12 +54,6 @@ CausalFlowConfig flow_config(const AcousticConfig& c) {
 
 std::int64_t mel_frames(std::int64_t frames_50hz) {
   return frames_50hz * 15 / 8;
-}
-
-at::Tensor to_tensor(std::span<const std::int32_t> ids) {
-  at::Tensor out = at::empty({static_cast<std::int64_t>(ids.size())}, at::kLong);
-  std::copy(ids.begin(), ids.end(), out.data_ptr<std::int64_t>());
-  return out;
 }
 
 }  // namespace
@@ -105,7 +100,7 @@ AcousticStream AcousticModel::begin(std::span<const std::int32_t> phonemes, cons
     const Stopwatch watch(stream.times_.encoder);
     stream.ge_ = speaker.ge;
     stream.prepared_ = speaker.prepared;
-    stream.text_ = encoder_.encode_text(to_tensor(phonemes));
+    stream.text_ = encoder_.encode_text(to_index(phonemes));
   }
   const Stopwatch watch(stream.times_.flow);
   stream.speed_ = options.speed;
@@ -227,7 +222,7 @@ std::vector<float> AcousticStream::push(std::span<const std::int32_t> tokens, bo
   at::Tensor mu;
   {
     const Stopwatch watch(times_.encoder);
-    code_frames_.append(model_->quantizer_.decode(to_tensor(tokens)));
+    code_frames_.append(model_->quantizer_.decode(to_index(tokens)));
     done_ = last;
     encode(last);
     resample(last);

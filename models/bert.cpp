@@ -1,6 +1,5 @@
 #include "models/bert.h"
 
-#include <algorithm>
 #include <cmath>
 #include <string>
 #include <utility>
@@ -21,12 +20,6 @@ constexpr std::int64_t kUnusedLayers = 2;
 LayerNorm make_norm(const WeightScope& scope, std::int64_t channels, double eps) {
   const bool old = !scope.has("weight") && scope.has("gamma");
   return {scope, channels, eps, old ? "gamma" : "weight", old ? "beta" : "bias"};
-}
-
-at::Tensor to_index(std::span<const std::int32_t> values) {
-  at::Tensor index = at::empty({static_cast<std::int64_t>(values.size())}, at::kLong);
-  std::copy(values.begin(), values.end(), index.data_ptr<std::int64_t>());
-  return index;
 }
 
 }  // namespace

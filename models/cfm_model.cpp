@@ -13,6 +13,7 @@
 
 #include "models/cfm.h"
 #include "models/frame_stretch.h"
+#include "models/layers.h"
 #include "models/noise.h"
 
 namespace tts {
@@ -72,8 +73,8 @@ CfmModel::Speaker CfmModel::make_speaker(const SovitsFront::Reference& reference
   speaker.front = front_.make_speaker(std::span(&reference, 1));
   speaker.prepared = features_.prepare(speaker.front.ge);
   const at::Tensor frames =
-      front_.encoder().encode(front_.quantize(to_id_tensor(tokens)),
-                              front_.encoder().encode_text(to_id_tensor(phonemes)), speaker.front.text_ge);
+      front_.encoder().encode(front_.quantize(to_index(tokens)),
+                              front_.encoder().encode_text(to_index(phonemes)), speaker.front.text_ge);
   const at::Tensor features = features_.forward(frames, speaker.prepared,
                                                 features_.valid_frames(static_cast<std::int64_t>(tokens.size()), 1.0));
   speaker.prompt = make_flow_prompt(normalize_mel(mel), features, max_prompt_frames());

@@ -79,6 +79,12 @@ at::Tensor LayerNorm::operator()(const at::Tensor& x) const {
   return at::layer_norm(x, {x.size(-1)}, gain, bias, eps);
 }
 
+at::Tensor to_index(std::span<const std::int32_t> ids) {
+  at::Tensor out = at::empty({static_cast<std::int64_t>(ids.size())}, at::kLong);
+  std::copy(ids.begin(), ids.end(), out.data_ptr<std::int64_t>());
+  return out;
+}
+
 at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, std::int64_t heads, double scale) {
   const std::int64_t dim = q.size(1) / heads;
   const auto split = [&](const at::Tensor& x) { return x.view({x.size(0), heads, dim}).transpose(0, 1); };

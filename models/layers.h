@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -74,6 +75,9 @@ struct LayerNorm {
             const char* bias_name = "bias");
   [[nodiscard]] at::Tensor operator()(const at::Tensor& x) const;
 };
+
+/// Ids as the int64 tensor [n] that index_select and the embeddings take.
+[[nodiscard]] at::Tensor to_index(std::span<const std::int32_t> ids);
 
 /// Softmax attention without mask: q [tokens, heads * dim], k and v [keys, heads * dim] -> [tokens, heads * dim].
 /// Scores are multiplied by `scale`.

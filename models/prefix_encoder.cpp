@@ -7,6 +7,8 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/zeros.h>
 
+#include "models/layers.h"
+
 namespace tts {
 
 std::int64_t PrefixPolicy::block_end(std::int64_t index) const {
@@ -45,7 +47,7 @@ PrefixEncoder::PrefixEncoder(const SovitsFront& front, std::span<const std::int3
                              const SovitsFront::Speaker& speaker, const PrefixPolicy& policy)
     : front_(&front),
       ge_(speaker.text_ge),
-      text_(front.encoder().encode_text(to_id_tensor(phonemes))),
+      text_(front.encoder().encode_text(to_index(phonemes))),
       policy_(policy) {}
 
 at::Tensor PrefixEncoder::encode(std::int64_t begin, std::int64_t end, std::int64_t known) const {
@@ -54,7 +56,7 @@ at::Tensor PrefixEncoder::encode(std::int64_t begin, std::int64_t end, std::int6
 
 at::Tensor PrefixEncoder::push(std::span<const std::int32_t> tokens, bool last) {
   if (!tokens.empty()) {
-    quantized_.append(front_->quantize(to_id_tensor(tokens)));
+    quantized_.append(front_->quantize(to_index(tokens)));
   }
   const std::int64_t known = this->tokens();
   std::vector<at::Tensor> out;

@@ -1,10 +1,8 @@
 #include "models/sovits_front.h"
 
-#include <algorithm>
 #include <string>
 #include <vector>
 
-#include <ATen/ops/empty.h>
 #include <ATen/ops/where.h>
 
 namespace tts {
@@ -83,12 +81,6 @@ SovitsFront::Speaker SovitsFront::make_speaker(std::span<const Reference> refere
     (*probe)("enc_p.ge_in", speaker.text_ge.view({1, -1, 1}));
   }
   return speaker;
-}
-
-at::Tensor to_id_tensor(std::span<const std::int32_t> ids) {
-  at::Tensor out = at::empty({static_cast<std::int64_t>(ids.size())}, at::kLong);
-  std::copy(ids.begin(), ids.end(), out.data_ptr<std::int64_t>());
-  return out;
 }
 
 }  // namespace tts

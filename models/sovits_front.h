@@ -45,7 +45,4 @@ class SovitsFront {
   at::Tensor slope_;  ///< [ge_dim]
 };
 
-/// int32 ids as an int64 tensor.
-[[nodiscard]] at::Tensor to_id_tensor(std::span<const std::int32_t> ids);
-
 }  // namespace tts

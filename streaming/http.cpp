@@ -8,6 +8,7 @@
 #include <optional>
 #include <system_error>
 
+#include "src/core/json_string.h"
 #include "streaming/protocol.h"
 
 namespace tts {
@@ -88,7 +89,7 @@ HttpReply serve_file(const HttpRequest& request, const HttpBackend& backend, std
 
 HttpReply http_error(int status, std::string_view code, std::string_view message) {
   std::string body = "{\"error\":{\"code\":";
-  body.append(to_json_string(code)).append(",\"message\":").append(to_json_string(message)).append("}}");
+  body.append(json_string(code)).append(",\"message\":").append(json_string(message)).append("}}");
   return HttpReply{status, "application/json", std::move(body), {{"Cache-Control", "no-store"}}};
 }
 

@@ -8,6 +8,7 @@
 
 #include <simdjson.h>
 
+#include "src/core/json_string.h"
 #include "src/core/utf8.h"
 
 namespace tts {
@@ -535,37 +536,7 @@ class Json {
   }
   Json& value(std::string_view text) {
     comma();
-    static constexpr char kHex[] = "0123456789abcdef";
-    const std::string repaired = utf8::is_valid(text) ? std::string() : utf8::to_valid(text);
-    out_ += '"';
-    for (const char c : repaired.empty() ? text : std::string_view(repaired)) {
-      switch (c) {
-        case '"':
-          out_ += "\\\"";
-          break;
-        case '\\':
-          out_ += "\\\\";
-          break;
-        case '\n':
-          out_ += "\\n";
-          break;
-        case '\r':
-          out_ += "\\r";
-          break;
-        case '\t':
-          out_ += "\\t";
-          break;
-        default:
-          if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) {
-            out_ += "\\u00";
-            out_ += kHex[(c >> 4) & 0xF];
-            out_ += kHex[c & 0xF];
-          } else {
-            out_ += c;
-          }
-      }
-    }
-    out_ += '"';
+    append_json_string(out_, text);
     return *this;
   }
   Json& value(const char* text) { return value(std::string_view(text)); }
@@ -780,12 +751,6 @@ std::string to_json(const NewVoice& made) {
   json.key("existed").value(made.existed).key("notes").open('[');
   for (const std::string& note : made.notes) json.value(note);
   json.close(']').close('}');
-  return json.take();
-}
-
-std::string to_json_string(std::string_view text) {
-  Json json;
-  json.value(text);
   return json.take();
 }
 

@@ -185,8 +185,6 @@ struct PongMessage {
 [[nodiscard]] std::string to_json(std::span<const VoiceInfo> voices);
 /// {"voice": {...}, "existed", "notes"}: the answer to POST /v1/voices.
 [[nodiscard]] std::string to_json(const NewVoice& made);
-/// Text as a JSON string, quotes included.
-[[nodiscard]] std::string to_json_string(std::string_view text);
 
 // --- audio frames ---
 

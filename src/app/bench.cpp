@@ -13,6 +13,7 @@
 #include "src/app/cpu_environment.h"
 #include "src/app/speak.h"
 #include "src/app/stream_client.h"
+#include "src/core/json_string.h"
 
 namespace tts {
 namespace {
@@ -22,23 +23,6 @@ using Clock = std::chrono::steady_clock;
 constexpr int kWarmUps = 2;
 constexpr const char* kText =
     "The harbour lay still this morning, and the first boats came back before noon. Nobody had expected them so early.";
-
-std::string json_string(const std::string& text) {
-  std::string out = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\') {
-      out += '\\';
-      out += c;
-    } else if (static_cast<unsigned char>(c) < 0x20) {
-      char escaped[8];
-      std::snprintf(escaped, sizeof escaped, "\\u%04x", static_cast<unsigned>(c));
-      out += escaped;
-    } else {
-      out += c;
-    }
-  }
-  return out + '"';
-}
 
 std::string number(double value) {
   char text[32];

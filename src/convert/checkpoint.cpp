@@ -6,8 +6,8 @@
 #include <cstring>
 #include <utility>
 
+#include "src/convert/wording.h"
 #include "src/core/digest.h"
-#include "src/core/log.h"
 #include "src/core/utf8.h"
 
 namespace tts {
@@ -18,16 +18,6 @@ using Kind = PickleValue::Kind;
 /// The pickled magic number that begins torch's form before 1.6.
 constexpr std::array<unsigned char, 15> kOldMagic = {0x80, 0x02, 0x8A, 0x0A, 0x6C, 0xFC, 0x9C, 0x46,
                                                      0xF9, 0x20, 0x6A, 0xA8, 0x50, 0x19, '.'};
-
-std::string shown(std::string_view name) {
-  return log_value(name.substr(0, utf8::floor_boundary(name, 120)));
-}
-
-std::string to_text(std::span<const std::int64_t> shape) {
-  std::string out = "[";
-  for (std::size_t i = 0; i < shape.size(); ++i) out += (i > 0 ? ", " : "") + std::to_string(shape[i]);
-  return out + "]";
-}
 
 bool is_digit(std::byte byte) {
   return byte >= std::byte{'0'} && byte <= std::byte{'9'};

@@ -16,8 +16,9 @@
 
 #include "src/convert/checkpoint.h"
 #include "src/convert/lora.h"
+#include "src/convert/wording.h"
 #include "src/core/digest.h"
-#include "src/core/log.h"
+#include "src/core/json_string.h"
 #include "src/core/utf8.h"
 
 namespace tts {
@@ -32,16 +33,6 @@ Error bad_file(const std::string& label, const std::string& what) {
 }
 Error bad_request(const std::string& what) {
   return {Errc::unsupported_format, what};
-}
-
-std::string shown(std::string_view name) {
-  return log_value(name.substr(0, utf8::floor_boundary(name, 120)));
-}
-
-std::string to_text(std::span<const std::int64_t> shape) {
-  std::string out = "[";
-  for (std::size_t i = 0; i < shape.size(); ++i) out += (i > 0 ? ", " : "") + std::to_string(shape[i]);
-  return out + "]";
 }
 
 // ---- What a file holds ----------------------------------------------------------------------------------------------
@@ -286,7 +277,7 @@ std::vector<Form> forms_of_tensors(const Source& source, const SizeOverrides& si
   return {Form::v2};
 }
 
-std::string to_text(const std::vector<Form>& forms) {
+std::string alternatives(const std::vector<Form>& forms) {
   std::string out;
   for (const Form form : forms) out += (out.empty() ? "" : " or ") + std::string(to_string(form));
   return out;
@@ -306,12 +297,12 @@ Result<Form> decide_form(const Source& source, const ConvertRequest& request, st
     by = "its first bytes, those of an official file,";
   }
   if (marked && !is_allowed(*marked)) {
-    return bad_file(label, by + " says " + to_string(*marked) + ", but its tensors are those of " + to_text(allowed));
+    return bad_file(label, by + " says " + to_string(*marked) + ", but its tensors are those of " + alternatives(allowed));
   }
   if (request.form) {
     if (!is_allowed(*request.form)) {
       return bad_file(label, std::string("asked for as ") + to_string(*request.form) +
-                                 ", but its tensors are those of " + to_text(allowed));
+                                 ", but its tensors are those of " + alternatives(allowed));
     }
     if (marked && *marked != *request.form) {
       return bad_file(label, std::string("asked for as ") + to_string(*request.form) + ", but " + by + " says " +
@@ -397,10 +388,10 @@ class Workplace {
 class JsonObject {
  public:
   JsonObject& raw(std::string_view key, const std::string& value) {
-    text_ += (text_.size() > 1 ? ", " : "") + quoted(key) + ": " + value;
+    text_ += (text_.size() > 1 ? ", " : "") + json_string(key) + ": " + value;
     return *this;
   }
-  JsonObject& text(std::string_view key, std::string_view value) { return raw(key, quoted(value)); }
+  JsonObject& text(std::string_view key, std::string_view value) { return raw(key, json_string(value)); }
   JsonObject& number(std::string_view key, std::int64_t value) { return raw(key, std::to_string(value)); }
   /// Left out when it is what the form publishes.
   JsonObject& size(std::string_view key, std::int64_t value, std::int64_t published) {
@@ -411,25 +402,6 @@ class JsonObject {
     return value == published ? *this : raw(key, to_text(value));
   }
   [[nodiscard]] std::string done() const { return text_ + "}"; }
-
-  static std::string quoted(std::string_view text) {
-    static constexpr char kHex[] = "0123456789abcdef";
-    std::string out = "\"";
-    for (const char c : text) {
-      const auto byte = static_cast<unsigned char>(c);
-      if (c == '"' || c == '\\') {
-        out += '\\';
-        out += c;
-      } else if (byte < 0x20) {
-        out += "\\u00";
-        out += kHex[byte >> 4U];
-        out += kHex[byte & 0xFU];
-      } else {
-        out += c;
-      }
-    }
-    return out + "\"";
-  }
 
  private:
   std::string text_ = "{";

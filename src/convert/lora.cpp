@@ -6,6 +6,7 @@
 #include <string_view>
 #include <utility>
 
+#include "src/convert/wording.h"
 #include "src/core/log.h"
 
 namespace tts {
@@ -29,12 +30,6 @@ std::optional<std::string> target_of(const std::string& name, std::string_view p
   const std::size_t at = name.find(part);
   if (at == std::string::npos || !name.ends_with("weight")) return std::nullopt;
   return plain_name(name.substr(0, at)) + ".weight";
-}
-
-std::string to_text(const std::vector<std::int64_t>& shape) {
-  std::string out = "[";
-  for (std::size_t i = 0; i < shape.size(); ++i) out += (i > 0 ? ", " : "") + std::to_string(shape[i]);
-  return out + "]";
 }
 
 }  // namespace

@@ -9,8 +9,7 @@
 #include <unordered_map>
 #include <utility>
 
-#include "src/core/log.h"
-#include "src/core/utf8.h"
+#include "src/convert/wording.h"
 
 namespace tts {
 namespace {
@@ -21,10 +20,6 @@ using Kind = PickleValue::Kind;
 struct Fault : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
-
-std::string shown(std::string_view name) {
-  return log_value(name.substr(0, utf8::floor_boundary(name, 120)));
-}
 
 /// What may be done with a name of the list.
 enum class Role { dict, configuration, tensor, parameter, size, path, storage };

@@ -15,6 +15,7 @@
 
 #include "src/core/log.h"
 #include "src/core/mapped_file.h"
+#include "src/core/json_string.h"
 #include "src/core/utf8.h"
 
 namespace tts {
@@ -193,25 +194,6 @@ std::uint16_t read_u16(const std::byte* bytes) noexcept {
   std::uint16_t value = 0;
   std::memcpy(&value, bytes, sizeof value);
   return value;
-}
-
-void append_json_string(std::string& out, std::string_view text) {
-  static constexpr char kHex[] = "0123456789abcdef";
-  out += '"';
-  for (const char c : text) {
-    const auto byte = static_cast<std::uint8_t>(c);
-    if (c == '"' || c == '\\') {
-      out += '\\';
-      out += c;
-    } else if (byte < 0x20U) {
-      out += "\\u00";
-      out += kHex[byte >> 4U];
-      out += kHex[byte & 0xFU];
-    } else {
-      out += c;
-    }
-  }
-  out += '"';
 }
 
 }  // namespace

@@ -26,6 +26,7 @@
 #include "models/voice_reference.h"
 #include "src/audio/recording.h"
 #include "src/core/digest.h"
+#include "src/core/json_string.h"
 #include "src/core/safetensors.h"
 #include "src/core/utf8.h"
 #include "src/engine/text_features.h"
@@ -154,24 +155,13 @@ VoiceInfo info_of(const VoiceManifest& m) {
   return {m.id, m.name, m.languages, static_cast<int>(m.sample_rate_hz)};
 }
 
-std::string json_string(std::string_view text) {
-  std::string out = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\') out += '\\';
-    out += c;
-  }
-  return out + '"';
-}
-
 std::string manifest_text(const Model& model, const std::string& id, const std::string& name) {
   const VoiceManifest& m = model.manifest;
   std::string langs;
   for (const std::string& lang : m.languages) langs += (langs.empty() ? "" : ", ") + json_string(lang);
-  std::string license;  // of another file: nothing is known of its characters
-  for (const char c : utf8::to_valid(m.license)) license += static_cast<unsigned char>(c) < 0x20 ? ' ' : c;
   return "{\n  \"format\": 2,\n  \"form\": " + json_string(to_string(m.published->form)) +
          ",\n  \"id\": " + json_string(id) + ",\n  \"name\": " + json_string(name) +
-         ",\n  \"license\": " + json_string(license) + ",\n  \"languages\": [" + langs +
+         ",\n  \"license\": " + json_string(m.license) + ",\n  \"languages\": [" + langs +
          "],\n  \"sample_rate_hz\": " + std::to_string(m.sample_rate_hz) +
          ",\n  \"text\": {\"word_separator\": " + json_string(m.word_separator) +
          "},\n  \"pause_ms\": " + std::to_string(m.pause_ms) + ",\n  \"model\": " + json_string(model.name) +

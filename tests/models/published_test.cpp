@@ -10,6 +10,7 @@
 #include <c10/core/InferenceMode.h>
 
 #include "models/frame_stretch.h"
+#include "models/layers.h"
 #include "models/prefix_encoder.h"
 #include "models/semantic_tokenizer.h"
 #include "tests/doctest.h"
@@ -190,7 +191,7 @@ TEST_SUITE("models/published") {
         config.lookahead = std::nullopt;
         const VitsModel patient = small_vits(config);
         const auto noise = noise_of(11, VitsModel::kNoiseStream, frames_at_speed(140, speed), config.hidden);
-        const at::Tensor whole = patient.decode(to_id_tensor(all), to_id_tensor(kPhonemes), speaker, speed, noise);
+        const at::Tensor whole = patient.decode(to_index(all), to_index(kPhonemes), speaker, speed, noise);
         const std::vector<float> pass(whole.data_ptr<float>(), whole.data_ptr<float>() + whole.numel());
         CHECK(distance(run(*patient.begin(kPhonemes, speaker, options), all, {8}), pass) < 1e-4);
         CHECK(!patient.first_audio_tokens());

@@ -14,6 +14,7 @@
 
 #include <unistd.h>
 
+#include "src/core/json_string.h"
 #include "src/core/log.h"
 #include "src/core/utf8.h"
 #include "tests/doctest.h"
@@ -46,15 +47,6 @@ struct Fixture {
   std::unique_ptr<Server> server;
   std::uint16_t port = 0;
 };
-
-std::string json_string(std::string_view text) {
-  std::string out = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\') out += '\\';
-    out += c;
-  }
-  return out + '"';
-}
 
 std::string open_message(std::uint32_t ctx, std::string_view more = "") {
   return R"({"type":"open","ctx":)" + std::to_string(ctx) + std::string(more) + "}";
