@@ -14,7 +14,6 @@ using namespace std::chrono_literals;
 
 constexpr std::int64_t kMaxQueuedSeconds = 120;  // six times the synthesizer's own limit
 constexpr double kGuessMsPerChar = 65;           // while nothing better is known
-constexpr auto kRetryAfter = 1000ms;
 
 std::chrono::steady_clock::duration to_duration(double ms) {
   return std::chrono::duration_cast<std::chrono::steady_clock::duration>(std::chrono::duration<double, std::milli>(ms));
@@ -58,6 +57,11 @@ std::optional<ContextState> next_state(ContextState state, ContextEvent event) n
       break;
   }
   return std::nullopt;
+}
+
+std::optional<std::chrono::milliseconds> retry_after(const Error& error) noexcept {
+  if (error.code != Errc::overloaded && error.code != Errc::rate_limited) return std::nullopt;
+  return error.retry_after_ms > 0 ? std::chrono::milliseconds(error.retry_after_ms) : 1000ms;
 }
 
 // --- PlaybackClock ---
@@ -374,9 +378,7 @@ Context::Outgoing Context::message(std::string json) {
 Context::Outgoing Context::fail(const Error& error) {
   move_to(ContextEvent::fail);
   release();
-  ErrorMessage message{id_, error, std::nullopt};
-  if (error.code == Errc::overloaded) message.retry_after = kRetryAfter;
-  Outgoing out = Context::message(to_json(message));
+  Outgoing out = Context::message(to_json(ErrorMessage{id_, error, retry_after(error)}));
   out.final = true;
   out.error = error.code;
   return out;

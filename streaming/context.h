@@ -38,6 +38,10 @@ enum class ContextEvent {
 /// The only transitions there are: nullopt when `event` cannot happen in `state`. done, cancelled and failed are final.
 [[nodiscard]] std::optional<ContextState> next_state(ContextState state, ContextEvent event) noexcept;
 
+/// What an error message says of when to try again: of overloaded and rate_limited, a second where the error knows no
+/// better; of no other.
+[[nodiscard]] std::optional<std::chrono::milliseconds> retry_after(const Error& error) noexcept;
+
 /// Where the client's loudspeaker is, if it plays from the first frame on and waits when it runs dry.
 class PlaybackClock {
  public:

@@ -31,9 +31,8 @@ constexpr auto kUse = asio::as_tuple(asio::use_awaitable);
 constexpr std::size_t kReadBytes = 4096;
 constexpr std::size_t kMaxControl = 64;                 // messages; above, the session reads no further
 constexpr std::uint64_t kMaxDiscardedBytes = 16 << 20;  // of one oversized message, before the socket is closed
-constexpr auto kRetryAfter = 1000ms;
-constexpr auto kCloseGrace = 2000ms;  // for the client's side of the closing handshake
-constexpr auto kSlowGrace = 5000ms;   // for the `slow_client` error and the close frame
+constexpr auto kCloseGrace = 2000ms;                    // for the client's side of the closing handshake
+constexpr auto kSlowGrace = 5000ms;                     // for the `slow_client` error and the close frame
 
 Logger log() {
   static const Logger logger = get_logger("streaming");
@@ -217,9 +216,7 @@ void Session::refuse(std::optional<std::uint32_t> ctx, const Error& error) {
   shared_.metrics.count_error(error.code);
   log()->warn("refused session={} ctx={} code={} detail={}", id_, ctx ? std::to_string(*ctx) : "none",
               to_string(error.code), log_value(error.detail));
-  ErrorMessage message{ctx, error, std::nullopt};
-  if (error.code == Errc::overloaded || error.code == Errc::rate_limited) message.retry_after = kRetryAfter;
-  send(to_json(message));
+  send(to_json(ErrorMessage{ctx, error, retry_after(error)}));
 }
 
 // --- writing ---

@@ -32,7 +32,8 @@ enum class Errc {
 
 struct Error {
   Errc code = Errc::internal;
-  std::string detail;  ///< names the field, what was got and what was wanted
+  std::string detail;      ///< names the field, what was got and what was wanted
+  int retry_after_ms = 0;  ///< of overloaded and rate_limited: when to try again; 0: not known
 };
 
 [[noreturn]] void throw_exception_from_error(const Error& error, const boost::source_location& where);

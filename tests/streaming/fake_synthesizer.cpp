@@ -117,7 +117,7 @@ Result<std::unique_ptr<Utterance>> FakeSynthesizer::open(const UtteranceOptions&
   }
   const std::lock_guard lock(mutex_);
   if (live_.size() >= static_cast<std::size_t>(limits_.max_utterances)) {
-    return Error{Errc::overloaded, "all slots are taken"};
+    return Error{Errc::overloaded, "all slots are taken", retry_after_ms_};
   }
   auto state = std::make_shared<State>();
   state->sink = std::move(sink);

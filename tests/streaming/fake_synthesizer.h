@@ -43,6 +43,8 @@ class FakeSynthesizer final : public Synthesizer {
   [[nodiscard]] VoiceRequest last_request() const;
 
   void set_ready(bool ready) { ready_ = ready; }
+  /// What a refusal with Errc::overloaded says.
+  void set_retry_after(int ms) { retry_after_ms_ = ms; }
   /// Waits until `n` utterances are live; false after `limit`.
   [[nodiscard]] bool wait_for_live(int n, std::chrono::milliseconds limit) const;
   /// Samples made for the utterance furthest ahead of its listener right now.
@@ -64,6 +66,7 @@ class FakeSynthesizer final : public Synthesizer {
   const SynthesizerLimits limits_;
   const bool marks_;
   std::atomic<bool> ready_{true};
+  std::atomic<int> retry_after_ms_{0};
   mutable std::mutex mutex_;
   std::condition_variable_any changed_;
   std::vector<std::shared_ptr<State>> live_;  ///< guarded by mutex_
