@@ -32,6 +32,7 @@ struct EngineConfig {
   std::string preload = "all";
   SynthesizerLimits limits;
   ChunkPolicy chunks;
+  NetworkOptions networks;
   int threads = 1;  ///< intra-op threads of the inference thread
 };
 

@@ -1,15 +1,12 @@
 #include <algorithm>
 #include <memory>
-#include <mutex>
 #include <stdexcept>
 #include <string>
-#include <utility>
 
 #include <ATen/Parallel.h>
 
 #include "src/core/log.h"
 #include "src/engine/engine.h"
-#include "src/engine/text_features.h"
 #include "src/engine/voice_folders.h"
 
 namespace tts {
@@ -37,9 +34,11 @@ std::unique_ptr<Synthesizer> make_engine(const EngineConfig& config) {
   // cores loses to any other process that wants one of them).
   at::set_num_threads(std::max(1, config.threads));
   const auto frontend = std::make_shared<const TextFrontend>(config.text_data_dir);
-  const auto features = std::make_shared<TextFeatures>(config.models_dir);
-  auto library = std::make_shared<VoiceLibrary>(voice_folders(config.voices_dir, config.models_dir, frontend, features),
-                                                config.memory_bytes);
+  auto library = std::make_shared<VoiceLibrary>(
+      voice_folders(config.voices_dir, config.models_dir, frontend, config.networks), config.memory_bytes);
+  if (config.preload != "all" && config.preload != "none" && !library->find(config.preload)) {
+    throw std::runtime_error("no voice \"" + config.preload + "\"");
+  }
   for (const VoiceInfo& info : library->voices()) {
     const auto card = library->find(info.id);
     if (config.preload == "none" || (config.preload != "all" && config.preload != info.id)) continue;
@@ -54,16 +53,10 @@ std::unique_ptr<Synthesizer> make_engine(const EngineConfig& config) {
   const auto phonemize = [frontend](std::string_view text, const FrontendOptions& options) {
     return frontend->phonemize(text, options);
   };
-  const auto text_rows = [features, told = std::make_shared<std::once_flag>()](const Phonemized& spoken,
-                                                                               std::int64_t dim) {
-    auto rows = features->rows(spoken, dim);
-    if (rows) return std::move(*rows);
-    std::call_once(*told, [&] {
-      get_logger("engine")->warn("Chinese is spoken without text features what={}", log_value(rows.error().detail));
-    });
-    return std::vector<float>{};
+  const auto text_rows = [library](const Phonemized& spoken, std::int64_t dim) {
+    return library->text_rows(spoken, dim);
   };
-  return make_engine(config, std::move(library), phonemize, text_rows);
+  return make_engine(config, library, phonemize, text_rows);
 }
 
 }  // namespace tts

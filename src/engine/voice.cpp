@@ -17,6 +17,7 @@
 #include "models/t2s.h"
 #include "models/vits_model.h"
 #include "models/voice_reference.h"
+#include "src/engine/file_stamp.h"
 #include "src/text/phonemes.h"
 
 namespace tts {
@@ -24,11 +25,13 @@ namespace {
 
 /// Longest plausible speech: six tokens (0.24 s) a phoneme, word separators included, and a second for pauses. Speech
 /// that reaches it has lost its way in the text; ending it there keeps a slip from becoming a minute of babble.
-std::int64_t token_budget(std::size_t n_phonemes) { return 25 + 6 * static_cast<std::int64_t>(n_phonemes); }
+std::int64_t token_budget(std::size_t n_phonemes) {
+  return 25 + 6 * static_cast<std::int64_t>(n_phonemes);
+}
 
 /// The networks of a model folder.
 struct Networks {
-  explicit Networks(const VoiceManifest& m)
+  Networks(const VoiceManifest& m, const NetworkOptions& /*options*/)
       : t2s(m.t2s.config, WeightScope(load_weights(m.t2s.file), "model")), acoustic(load_acoustic(m)) {}
 
   /// Never moved: streams and speakers point into it.
@@ -126,8 +129,8 @@ class ManifestVoice final : public Voice {
  private:
   void prepare(const VoiceManifest& manifest) {
     pause_ms_ = manifest.pause_ms;
-    phoneme_limit_ = static_cast<std::int32_t>(
-        std::min(manifest.published->phonemes, manifest.t2s.config.phoneme_vocab));
+    phoneme_limit_ =
+        static_cast<std::int32_t>(std::min(manifest.published->phonemes, manifest.t2s.config.phoneme_vocab));
     PreparedReference reference = load_reference(manifest);
     if (networks_->acoustic.index() == 1) {
       speaker_ = std::get<1>(networks_->acoustic)->make_speaker(reference.references);
@@ -158,8 +161,8 @@ class ManifestStream final : public SegmentStream {
         text_(voice.known(request.phonemes)),
         noise_(request.seed),
         decoder_(voice.t2s(), capacity()),
-        acoustic_(voice.render(
-            text_, {.seed = request.seed, .speed = static_cast<double>(request.speed), .steps = 0})) {
+        acoustic_(
+            voice.render(text_, {.seed = request.seed, .speed = static_cast<double>(request.speed), .steps = 0})) {
     options_.sampling = voice.sampling(request.sampling);
     options_.max_tokens = std::min(token_budget(text_.size()), voice.t2s().config().max_tokens);
     join_bert(request.bert);
@@ -255,31 +258,46 @@ VoiceManifest manifest_of(const std::filesystem::path& folder) {
 }  // namespace
 
 struct ModelCache::Impl {
+  explicit Impl(const NetworkOptions& o) : options(o) {}
+
+  const NetworkOptions options;
   std::mutex mutex;
-  std::map<std::string, std::weak_ptr<const Networks>> models;  // by canonical folder
+  std::map<std::string, std::weak_ptr<const Networks>> models;  // by network_key
 
   std::shared_ptr<const Networks> get(const VoiceManifest& manifest) {
-    const std::string home = std::filesystem::weakly_canonical(manifest.network_folder()).string();
+    const std::string home = network_key(manifest);
     const std::lock_guard lock(mutex);
-    if (auto found = models[home].lock()) return found;
-    auto loaded = std::make_shared<const Networks>(manifest);
+    std::erase_if(models, [](const auto& item) { return item.second.expired(); });
+    if (const auto found = models.find(home); found != models.end()) return found->second.lock();
+    auto loaded = std::make_shared<const Networks>(manifest, options);
     models[home] = loaded;
     return loaded;
   }
 };
 
-ModelCache::ModelCache() : impl_(std::make_unique<Impl>()) {}
+ModelCache::ModelCache(const NetworkOptions& options) : impl_(std::make_unique<Impl>(options)) {}
 ModelCache::~ModelCache() = default;
 
-std::shared_ptr<const Voice> load_voice(const std::filesystem::path& folder, ModelCache* cache) {
+std::shared_ptr<const Voice> load_voice(const std::filesystem::path& folder, const NetworkOptions& options) {
+  ModelCache cache(options);
+  return load_voice(folder, cache);
+}
+
+std::shared_ptr<const Voice> load_voice(const std::filesystem::path& folder, ModelCache& cache) {
   const c10::InferenceMode inference;
   const VoiceManifest manifest = manifest_of(folder);
   if (manifest.reference.empty()) {
     throw ModelError((folder / "manifest.json").string() +
                      ": reference: missing (this is a model; a voice is made from it with a recording)");
   }
-  auto networks = cache != nullptr ? cache->impl().get(manifest) : std::make_shared<const Networks>(manifest);
-  return std::make_shared<ManifestVoice>(manifest, std::move(networks));
+  return std::make_shared<ManifestVoice>(manifest, cache.impl().get(manifest));
+}
+
+std::string network_key(const VoiceManifest& manifest) {
+  const std::filesystem::path files[] = {manifest.network_folder() / "manifest.json", manifest.t2s.file,
+                                         manifest.acoustic.file, manifest.vocoder.file};
+  return std::filesystem::weakly_canonical(manifest.network_folder()).string() + ":" +
+         std::to_string(stamp_of(files));
 }
 
 }  // namespace tts

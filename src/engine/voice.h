@@ -48,11 +48,21 @@ class Voice {
   [[nodiscard]] virtual double tokens_per_second() const = 0;
 };
 
-/// Networks by model folder: voices that name the same model share one copy of its weights, for as long as one of them
+/// How the networks of a model are held in memory.
+struct NetworkOptions {
+  int slots = 16;  ///< segments of one model whose tokens are decoded together, at most
+};
+
+struct VoiceManifest;
+
+/// Which networks a manifest means: their folder and the state of their files. Two voices of the same key have the same.
+[[nodiscard]] std::string network_key(const VoiceManifest& manifest);
+
+/// Networks by key: voices that name the same model share one copy of its weights, for as long as one of them
 /// lives. Safe to use from several threads; loading is done under its lock, one model at a time.
 class ModelCache {
  public:
-  ModelCache();
+  explicit ModelCache(const NetworkOptions& options = {});
   ~ModelCache();
   ModelCache(const ModelCache&) = delete;
   ModelCache& operator=(const ModelCache&) = delete;
@@ -64,8 +74,12 @@ class ModelCache {
   std::unique_ptr<Impl> impl_;
 };
 
-/// Reads a voice folder (manifest.json and its safetensors files, models/README.md). With a cache the networks are
-/// taken from it where they are in memory already. Throws std::exception naming the file and the fault.
-[[nodiscard]] std::shared_ptr<const Voice> load_voice(const std::filesystem::path& folder, ModelCache* cache = nullptr);
+/// Reads a voice folder (manifest.json and its safetensors files, models/README.md). The networks are taken
+/// from the cache where they are in memory already. Throws std::exception naming the file and the fault.
+[[nodiscard]] std::shared_ptr<const Voice> load_voice(const std::filesystem::path& folder, ModelCache& cache);
+
+/// The same with networks of its own.
+[[nodiscard]] std::shared_ptr<const Voice> load_voice(const std::filesystem::path& folder,
+                                                      const NetworkOptions& options = {});
 
 }  // namespace tts

@@ -2,8 +2,9 @@
 
 #include <algorithm>
 #include <atomic>
-#include <initializer_list>
+#include <functional>
 #include <optional>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <system_error>
@@ -13,41 +14,61 @@
 #include "models/manifest.h"
 #include "src/core/log.h"
 #include "src/core/safetensors.h"
+#include "src/engine/file_stamp.h"
 #include "src/engine/prepare_voice.h"
+#include "src/engine/text_features.h"
 
 namespace tts {
 namespace {
 
 namespace fs = std::filesystem;
 
-std::int64_t ticks(const fs::path& path) {
+/// The state of everything in a folder of voices that a scan looks at, in any order.
+std::uint64_t stamp_of_folders(const fs::path& voices_dir) {
+  std::uint64_t sum = 0;
   std::error_code error;
-  const auto time = fs::last_write_time(path, error);
-  return error ? -1 : static_cast<std::int64_t>(time.time_since_epoch().count());
+  for (const auto& folder : fs::directory_iterator(voices_dir, error)) {
+    if (folder.path().filename().string().starts_with('.')) continue;
+    for (const auto& file : fs::directory_iterator(folder.path(), error)) {
+      const fs::path path = file.path();
+      if (path.extension() == ".json" || path.extension() == ".safetensors") sum += stamp_of(std::span(&path, 1));
+    }
+  }
+  return sum;
 }
 
-/// What a file's tensors take in memory: four bytes a number, whatever the file has.
-std::uint64_t bytes_in_memory(const fs::path& file) {
-  const auto tensors = SafeTensors::open(file);
+SafeTensors tensors_of(const fs::path& file) {
+  auto tensors = SafeTensors::open(file);
   if (!tensors) throw std::runtime_error(tensors.error().detail);
+  return std::move(*tensors);
+}
+
+/// Four bytes a number, whatever the file has.
+std::uint64_t bytes_in_memory(const SafeTensors& file) {
   std::uint64_t numbers = 0;
-  for (const TensorView& tensor : tensors->tensors()) numbers += static_cast<std::uint64_t>(tensor.numel());
+  for (const TensorView& tensor : file.tensors()) numbers += static_cast<std::uint64_t>(tensor.numel());
   return 4 * numbers;
 }
 
 class VoiceFolders final : public VoiceSource {
  public:
   VoiceFolders(const fs::path& voices_dir, const fs::path& models_dir, std::shared_ptr<const TextFrontend> frontend,
-               std::shared_ptr<TextFeatures> features)
-      : config_{voices_dir, models_dir}, frontend_(std::move(frontend)), features_(std::move(features)) {}
+               const NetworkOptions& options)
+      : config_{voices_dir, models_dir}, frontend_(std::move(frontend)), models_(options) {}
 
-  bool changed() override { return ticks(config_.voices_dir) != seen_; }
+  bool changed() override {
+    if (has_made_) return true;
+    const std::uint64_t now = stamp_of_folders(config_.voices_dir);
+    const bool stands_still = std::exchange(looked_at_, now) == now;
+    return now != scanned_ && stands_still;
+  }
 
   std::vector<VoiceCard> scan(bool strict) override {
     if (!fs::is_directory(config_.voices_dir)) {
       throw std::runtime_error(config_.voices_dir.string() + ": the voices folder does not exist");
     }
-    seen_ = ticks(config_.voices_dir);
+    has_made_ = false;
+    scanned_ = looked_at_ = stamp_of_folders(config_.voices_dir);
     std::vector<fs::path> folders;
     for (const auto& entry : fs::directory_iterator(config_.voices_dir)) {
       if (entry.path().filename().string().starts_with('.')) continue;  // being made, or removed
@@ -75,36 +96,22 @@ class VoiceFolders final : public VoiceSource {
     return cards;
   }
 
-  std::shared_ptr<const Voice> load(const VoiceCard& card) override {
-    auto voice = load_voice(card.place, &models_);
-    if (card.bert_dim > 0 && made_of_chinese(card)) {
-      if (const auto loaded = features_->load(); !loaded) {
-        get_logger("engine")->warn("Chinese will be spoken without text features voice={} what={}", card.info.id,
-                                   log_value(loaded.error().detail));
-      }
-    }
-    return voice;
-  }
+  std::shared_ptr<const Voice> load(const VoiceCard& card) override { return load_voice(card.place, models_); }
+  Result<std::uint64_t> reader_bytes() const override { return text_features_bytes(config_.models_dir); }
+  Result<std::shared_ptr<const TextReader>> load_reader() override { return load_text_features(config_.models_dir); }
 
   Result<NewVoice> add(const VoiceRequest& request, const VoiceProgress& progress) override {
     auto made = prepare_voice(config_, *frontend_, request, progress);
-    seen_ = -2;  // a folder's time may be too coarse to tell
+    has_made_ = true;
     return made;
   }
   Result<void> remove(const std::string& id) override {
     auto done = remove_prepared_voice(config_.voices_dir, id);
-    seen_ = -2;
+    has_made_ = true;
     return done;
   }
 
  private:
-  static bool made_of_chinese(const VoiceCard& card) {
-    const auto manifest = load_manifest(card.place);
-    if (!manifest) return false;
-    const auto reference = SafeTensors::open(manifest->reference);
-    return reference && reference->find("prompt_bert") != nullptr;
-  }
-
   static std::optional<VoiceCard> read(const fs::path& folder) {
     const auto manifest = load_manifest(folder);
     if (!manifest) throw std::runtime_error(manifest.error().detail);
@@ -114,28 +121,33 @@ class VoiceFolders final : public VoiceSource {
     card.word_separator = manifest->word_separator;
     if (manifest->published) card.bert_dim = manifest->t2s.config.bert_dim;
     card.place = folder.string();
-    card.model = fs::weakly_canonical(manifest->network_folder()).string();
+    card.model = network_key(*manifest);
     for (const fs::path& file : {manifest->t2s.file, manifest->acoustic.file, manifest->vocoder.file}) {
-      if (!file.empty()) card.model_bytes += bytes_in_memory(file);
+      if (!file.empty()) card.model_bytes += bytes_in_memory(tensors_of(file));
     }
-    card.voice_bytes = bytes_in_memory(manifest->reference);
-    card.version = ticks(folder / "manifest.json");
+    const SafeTensors reference = tensors_of(manifest->reference);
+    card.voice_bytes = bytes_in_memory(reference);
+    card.is_chinese = card.bert_dim > 0 && reference.find("prompt_bert") != nullptr;
+    const fs::path own[] = {folder / "manifest.json", manifest->reference};
+    card.version = stamp_of(own) ^ std::hash<std::string>{}(card.model);
     return card;
   }
 
   const PrepareConfig config_;
   const std::shared_ptr<const TextFrontend> frontend_;
-  const std::shared_ptr<TextFeatures> features_;
   ModelCache models_;
-  std::atomic<std::int64_t> seen_{-2};
+  std::uint64_t scanned_ = 0;           ///< the state that the last scan saw
+  std::uint64_t looked_at_ = 0;         ///< the state that the last changed() saw
+  std::atomic<bool> has_made_ = false;  ///< or removed a voice since the last scan
 };
 
 }  // namespace
 
 std::unique_ptr<VoiceSource> voice_folders(const fs::path& voices_dir, const fs::path& models_dir,
                                            std::shared_ptr<const TextFrontend> frontend,
-                                           std::shared_ptr<TextFeatures> features) {
-  return std::make_unique<VoiceFolders>(voices_dir, models_dir, std::move(frontend), std::move(features));
+                                           const NetworkOptions& options) {
+  sweep_leftovers(voices_dir);
+  return std::make_unique<VoiceFolders>(voices_dir, models_dir, std::move(frontend), options);
 }
 
 }  // namespace tts

@@ -206,10 +206,10 @@ TEST_SUITE("engine/published_voice") {
     CHECK(load_manifest(voices.root / "base")->reference.empty());
     CHECK(message_of(voices.root / "base").find("reference: missing") != std::string::npos);
     ModelCache cache;
-    const auto anna = load_voice(voices.root / "anna", &cache);
+    const auto anna = load_voice(voices.root / "anna", cache);
     const std::vector<float> before = speak(*anna, request(), {40});
     fs::remove(voices.root / "base" / "acoustic.safetensors");  // the second voice takes it from memory
-    const auto ben = load_voice(voices.root / "ben", &cache);
+    const auto ben = load_voice(voices.root / "ben", cache);
     CHECK(speak(*ben, request(), {40}) != before);
     CHECK(speak(*anna, request(), {40}) == before);
     CHECK(message_of(voices.root / "ben").find("acoustic.safetensors") != std::string::npos);
