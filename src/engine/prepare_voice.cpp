@@ -11,7 +11,10 @@
 #include <utility>
 #include <vector>
 
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <ATen/ops/empty.h>
 #include <c10/core/InferenceMode.h>
@@ -27,6 +30,7 @@
 #include "src/audio/recording.h"
 #include "src/core/digest.h"
 #include "src/core/json_string.h"
+#include "src/core/log.h"
 #include "src/core/safetensors.h"
 #include "src/core/utf8.h"
 #include "src/engine/text_features.h"
@@ -168,12 +172,40 @@ std::string manifest_text(const Model& model, const std::string& id, const std::
          ",\n  \"reference\": {\"file\": \"reference.safetensors\"}\n}\n";
 }
 
+/// How folders begin that are being made, and that are being removed.
+constexpr std::string_view kMaking = ".new-";
+constexpr std::string_view kRemoving = ".removed-";
+/// As long it may take from making a folder to locking it.
+constexpr std::chrono::minutes kSurelyLocked{1};
+
+fs::path hidden_path(const fs::path& voices_dir, std::string_view begin, const std::string& id) {
+  return voices_dir /
+         (std::string(begin) + id + "-" + std::to_string(std::chrono::steady_clock::now().time_since_epoch().count()));
+}
+
+/// A folder's lock, which ends with the process that has it.
+class FolderLock {
+ public:
+  /// False when another process, or another of this one, has it, or the folder is not there.
+  bool take(const fs::path& folder) {
+    fd_ = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return fd_ >= 0 && ::flock(fd_, LOCK_EX | LOCK_NB) == 0;
+  }
+  FolderLock() = default;
+  ~FolderLock() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+
+ private:
+  int fd_ = -1;
+};
+
 /// A folder that is filled out of sight and then takes its place; removed when it does not.
 class NewFolder {
  public:
-  explicit NewFolder(const fs::path& voices_dir, const std::string& id)
-      : path_(voices_dir /
-              (".new-" + id + "-" + std::to_string(std::chrono::steady_clock::now().time_since_epoch().count()))) {}
+  NewFolder(const fs::path& voices_dir, const std::string& id) : path_(hidden_path(voices_dir, kMaking, id)) {}
   ~NewFolder() {
     std::error_code ignored;
     if (!done_) fs::remove_all(path_, ignored);
@@ -182,6 +214,13 @@ class NewFolder {
   NewFolder& operator=(const NewFolder&) = delete;
 
   [[nodiscard]] const fs::path& path() const { return path_; }
+  Result<void> make() {
+    std::error_code error;
+    fs::create_directory(path_, error);
+    if (error) return cannot_be_made(path_, error);
+    (void)lock_.take(path_);  // where it cannot be had, age alone tells what is left over
+    return {};
+  }
   Result<void> write(const char* name, const std::string& text) const {
     std::ofstream out(path_ / name, std::ios::binary);
     out << text;
@@ -189,16 +228,27 @@ class NewFolder {
     if (!out) return refuse(Errc::bad_file, (path_ / name).string() + ": cannot be written");
     return {};
   }
+  Result<void> copy(const fs::path& from, const char* name) const {
+    std::error_code error;
+    fs::copy_file(from, path_ / name, error);
+    if (error) return cannot_be_made(path_ / name, error);
+    return {};
+  }
   Result<void> place(const fs::path& to) {
     std::error_code error;
     fs::rename(path_, to, error);  // fails when a folder with something in it is there
-    if (error) return refuse(Errc::bad_file, to.string() + ": cannot be made: " + error.message());
+    if (error) return cannot_be_made(to, error);
     done_ = true;
     return {};
   }
 
  private:
+  static Error cannot_be_made(const fs::path& path, const std::error_code& why) {
+    return refuse(Errc::bad_file, path.string() + ": cannot be made: " + why.message());
+  }
+
   fs::path path_;
+  FolderLock lock_;
   bool done_ = false;
 };
 
@@ -274,11 +324,12 @@ class Preparation {
     PreparedReference out;
     if (has_prompt_) {
       tell("phonemes");
-      out.prompt_phonemes =
-          within_inventory(spoken_.phonemes, std::min(m_.t2s.config.phoneme_vocab, c_.phonemes));
+      out.prompt_phonemes = within_inventory(spoken_.phonemes, std::min(m_.t2s.config.phoneme_vocab, c_.phonemes));
       if (needs_bert()) {
         tell("BERT");
-        auto rows = TextFeatures(config_.models_dir).rows(spoken_, m_.t2s.config.bert_dim);
+        const auto features = load_text_features(config_.models_dir);
+        if (!features) return features.error();
+        auto rows = (*features)->rows(spoken_, m_.t2s.config.bert_dim);
         if (!rows) return rows.error();
         out.prompt_bert = std::move(*rows);
       }
@@ -432,13 +483,10 @@ Result<NewVoice> prepare_voice(const PrepareConfig& config, const TextFrontend& 
 
   std::vector<std::string> notes;
   NewFolder folder(config.voices_dir, id);
-  std::error_code error;
   const auto made = [&]() -> Result<void> {
     if (same != folders.end()) {
-      fs::create_directory(folder.path(), error);
-      if (!error) fs::copy_file(same->manifest.reference, folder.path() / "reference.safetensors", error);
-      if (error) return refuse(Errc::bad_file, folder.path().string() + ": cannot be made: " + error.message());
-      return {};
+      if (auto done = folder.make(); !done) return done;
+      return folder.copy(same->manifest.reference, "reference.safetensors");
     }
     auto recordings = read_recordings(request, notes);
     if (!recordings) return recordings.error();
@@ -454,8 +502,7 @@ Result<NewVoice> prepare_voice(const PrepareConfig& config, const TextFrontend& 
     (void)::setpriority(PRIO_PROCESS, 0, 10);
     auto reference = preparation.run(*recordings);
     if (!reference) return reference.error();
-    fs::create_directory(folder.path(), error);
-    if (error) return refuse(Errc::bad_file, folder.path().string() + ": cannot be made: " + error.message());
+    if (auto done = folder.make(); !done) return done;
     return save_reference(folder.path() / "reference.safetensors", *reference);
   };
   try {
@@ -484,14 +531,31 @@ Result<void> remove_prepared_voice(const fs::path& voices_dir, const std::string
                     "voice " + id + " carries its own networks; remove its folder by hand: " + folder.path.string());
     }
     std::error_code error;
-    const fs::path gone = voices_dir / (".removed-" + id + "-" +
-                                        std::to_string(std::chrono::steady_clock::now().time_since_epoch().count()));
+    const fs::path gone = hidden_path(voices_dir, kRemoving, id);
     fs::rename(folder.path, gone, error);
     if (!error) fs::remove_all(gone, error);
     if (error) return refuse(Errc::bad_file, folder.path.string() + ": cannot be removed: " + error.message());
     return {};
   }
   return refuse(Errc::unknown_voice, "no voice \"" + utf8::to_valid(id) + "\"");
+}
+
+void sweep_leftovers(const fs::path& voices_dir) {
+  std::error_code error;
+  std::vector<fs::path> leftovers;
+  for (const auto& entry : fs::directory_iterator(voices_dir, error)) {
+    const std::string name = entry.path().filename().string();
+    const auto age = fs::file_time_type::clock::now() - entry.last_write_time(error);
+    if (name.starts_with(kRemoving) || (name.starts_with(kMaking) && !error && age > kSurelyLocked)) {
+      leftovers.push_back(entry.path());
+    }
+  }
+  for (const fs::path& leftover : leftovers) {
+    FolderLock lock;
+    if (!lock.take(leftover)) continue;
+    fs::remove_all(leftover, error);
+    get_logger("engine")->info("left over by a process that died, removed folder={}", log_value(leftover.string()));
+  }
 }
 
 }  // namespace tts

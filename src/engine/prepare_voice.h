@@ -24,6 +24,10 @@ struct PrepareConfig {
 [[nodiscard]] Result<NewVoice> prepare_voice(const PrepareConfig& config, const TextFrontend& frontend,
                                              const VoiceRequest& request, const VoiceProgress& progress = {});
 
+/// Removes what processes that died while they made or removed a voice have left in the folder: hidden folders that no
+/// living process has locked. Never fails.
+void sweep_leftovers(const std::filesystem::path& voices_dir);
+
 /// Removes a voice folder that prepare_voice made, in one step. Errc::unknown_voice; Errc::forbidden for a folder that
 /// holds networks.
 [[nodiscard]] Result<void> remove_prepared_voice(const std::filesystem::path& voices_dir, const std::string& id);

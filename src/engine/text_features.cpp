@@ -4,11 +4,13 @@
 #include <string>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include <c10/core/InferenceMode.h>
 
 #include "models/bert.h"
 #include "models/huggingface.h"
+#include "src/core/safetensors.h"
 
 namespace tts {
 namespace {
@@ -20,23 +22,42 @@ bool is_there(const fs::path& file) {
   return fs::exists(file, ignored);
 }
 
-}  // namespace
-
-TextFeatures::TextFeatures(fs::path models_dir) : models_dir_(std::move(models_dir)) {}
-TextFeatures::~TextFeatures() = default;
-
-Result<void> TextFeatures::load() {
-  const std::lock_guard lock(mutex_);
-  return load_locked();
-}
-
-Result<void> TextFeatures::load_locked() {
-  if (bert_) return {};
-  const fs::path weights = models_dir_ / "bert.safetensors";
-  const fs::path folder = models_dir_ / "chinese-roberta-wwm-ext-large";
-  if (models_dir_.empty() || !is_there(weights)) {
+/// The weights' file.
+Result<fs::path> find_weights(const fs::path& models_dir) {
+  fs::path weights = models_dir / "bert.safetensors";
+  if (models_dir.empty() || !is_there(weights)) {
     return Error{Errc::bad_file, weights.string() + ": missing; sonorant models fetch brings it"};
   }
+  return weights;
+}
+
+class TextFeatures final : public TextReader {
+ public:
+  TextFeatures(fs::path file, WordPiece tokenizer, Bert bert)
+      : file_(std::move(file)), bert_(std::move(tokenizer), std::move(bert)) {}
+
+  Result<std::vector<float>> rows(const Phonemized& spoken, std::int64_t dim) const override {
+    if (spoken.bert.empty()) return std::vector<float>{};
+    if (bert_.dim() != dim) {
+      return Error{Errc::bad_file, file_.string() + ": its features have " + std::to_string(bert_.dim()) +
+                                       " values, the model wants " + std::to_string(dim)};
+    }
+    const c10::InferenceMode inference;
+    const at::Tensor rows = bert_.features(spoken).contiguous();
+    return std::vector<float>(rows.data_ptr<float>(), rows.data_ptr<float>() + rows.numel());
+  }
+
+ private:
+  const fs::path file_;
+  const BertFeatures bert_;
+};
+
+}  // namespace
+
+Result<std::shared_ptr<const TextReader>> load_text_features(const fs::path& models_dir) {
+  auto weights = find_weights(models_dir);
+  if (!weights) return weights.error();
+  const fs::path folder = models_dir / "chinese-roberta-wwm-ext-large";
   try {
     const c10::InferenceMode inference;
     BertConfig sizes;
@@ -47,25 +68,23 @@ Result<void> TextFeatures::load_locked() {
     }
     auto tokenizer = load_tokenizer(folder);
     if (!tokenizer) return tokenizer.error();
-    bert_ = std::make_unique<const BertFeatures>(std::move(*tokenizer),
-                                                 Bert(WeightScope(load_weights(weights))("bert"), sizes));
+    Bert bert(WeightScope(load_weights(*weights))("bert"), sizes);
+    return std::make_shared<const TextFeatures>(std::move(*weights), std::move(*tokenizer), std::move(bert));
   } catch (const std::exception& fault) {
     return Error{Errc::bad_file, fault.what()};
   }
-  return {};
 }
 
-Result<std::vector<float>> TextFeatures::rows(const Phonemized& spoken, std::int64_t dim) {
-  if (spoken.bert.empty()) return std::vector<float>{};
-  const std::lock_guard lock(mutex_);
-  if (auto loaded = load_locked(); !loaded) return loaded.error();
-  if (bert_->dim() != dim) {
-    return Error{Errc::bad_file, (models_dir_ / "bert.safetensors").string() + ": its features have " +
-                                     std::to_string(bert_->dim()) + " values, the model wants " + std::to_string(dim)};
+Result<std::uint64_t> text_features_bytes(const fs::path& models_dir) {
+  const auto weights = find_weights(models_dir);
+  if (!weights) return weights.error();
+  const auto file = SafeTensors::open(*weights);
+  if (!file) return file.error();
+  std::uint64_t numbers = 0;
+  for (const TensorView& tensor : file->tensors()) {
+    if (tensor.name.starts_with("bert.")) numbers += static_cast<std::uint64_t>(tensor.numel());
   }
-  const c10::InferenceMode inference;
-  const at::Tensor rows = bert_->features(spoken).contiguous();
-  return std::vector<float>(rows.data_ptr<float>(), rows.data_ptr<float>() + rows.numel());
+  return 4 * numbers;
 }
 
 }  // namespace tts
