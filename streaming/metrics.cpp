@@ -64,7 +64,10 @@ std::string to_prometheus(const ServerMetrics& metrics, const SynthesizerStats& 
   gauge("sonorant_contexts", "Open contexts.", metrics.live_contexts);
   gauge("sonorant_voices_in_memory", "Voices whose weights are in memory.", stats.voices_in_memory);
   gauge("sonorant_weight_bytes", "Weights in memory, shared ones once.", stats.weight_bytes);
+  gauge("sonorant_reader_bytes", "Of these those of the network that reads Chinese.", stats.reader_bytes);
   counter("sonorant_voices_dropped_total", "Voices let go for want of room.", stats.voices_dropped);
+  counter("sonorant_texts_unread_total", "Chinese texts spoken without that network, missing or without room.",
+          stats.texts_unread);
   gauge("sonorant_utterances", "Utterances live in the synthesizer.", stats.live_utterances);
   gauge("sonorant_pending_segments", "Text segments waiting for room in the synthesizer.",
         metrics.live_pending_segments);

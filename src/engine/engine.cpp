@@ -110,7 +110,9 @@ class Engine final : public Synthesizer {
     s.live_utterances = static_cast<int>(live_.size());
     s.voices_in_memory = voices.voices_in_memory;
     s.weight_bytes = static_cast<std::int64_t>(voices.bytes);
+    s.reader_bytes = static_cast<std::int64_t>(voices.reader_bytes);
     s.voices_dropped = voices.dropped;
+    s.texts_unread = voices.texts_unread;
     return s;
   }
 

@@ -115,8 +115,10 @@ struct SynthesizerStats {
   std::int64_t samples_total = 0;
   double busy_seconds_total = 0;
   int voices_in_memory = 0;
-  std::int64_t weight_bytes = 0;    ///< of the voices in memory
+  std::int64_t weight_bytes = 0;    ///< of the voices in memory, and of the network that reads Chinese
+  std::int64_t reader_bytes = 0;    ///< of these the latter's
   std::int64_t voices_dropped = 0;  ///< to make room for others
+  std::int64_t texts_unread = 0;    ///< spoken without that network, for want of it or of room
 };
 
 /// A sound file from outside.

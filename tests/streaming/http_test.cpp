@@ -126,13 +126,15 @@ TEST_SUITE("streaming/http") {
     metrics.first_packet.observe(std::chrono::seconds(9));
     SynthesizerStats stats;
     stats.tokens_total = 77;
+    stats.reader_bytes = 5;
+    stats.texts_unread = 6;
     const std::string text = to_prometheus(metrics, stats, true);
     for (const char* line :
-         {"sonorant_ready 1", "sonorant_sessions_total 3", "sonorant_tokens_total 77",
-          "sonorant_errors_total{code=\"slow_client\"} 1", "sonorant_errors_total{code=\"timeout\"} 0",
-          "sonorant_first_packet_seconds_bucket{le=\"0.08\"} 0", "sonorant_first_packet_seconds_bucket{le=\"0.1\"} 1",
-          "sonorant_first_packet_seconds_bucket{le=\"+Inf\"} 2", "sonorant_first_packet_seconds_sum 9.09",
-          "sonorant_first_packet_seconds_count 2"}) {
+         {"sonorant_ready 1", "sonorant_sessions_total 3", "sonorant_tokens_total 77", "sonorant_reader_bytes 5",
+          "sonorant_texts_unread_total 6", "sonorant_errors_total{code=\"slow_client\"} 1",
+          "sonorant_errors_total{code=\"timeout\"} 0", "sonorant_first_packet_seconds_bucket{le=\"0.08\"} 0",
+          "sonorant_first_packet_seconds_bucket{le=\"0.1\"} 1", "sonorant_first_packet_seconds_bucket{le=\"+Inf\"} 2",
+          "sonorant_first_packet_seconds_sum 9.09", "sonorant_first_packet_seconds_count 2"}) {
       CAPTURE(line);
       CHECK(("\n" + text).find("\n" + std::string(line) + "\n") != std::string::npos);
     }
