@@ -69,6 +69,9 @@ std::string to_prometheus(const ServerMetrics& metrics, const SynthesizerStats& 
   counter("sonorant_texts_unread_total", "Chinese texts spoken without that network, missing or without room.",
           stats.texts_unread);
   gauge("sonorant_utterances", "Utterances live in the synthesizer.", stats.live_utterances);
+  gauge("sonorant_utterances_waiting", "Of these, waiting for the machine to have room.", stats.waiting_utterances);
+  write_series(out, "sonorant_load", "gauge", "Share of the processors that running utterances take.",
+               decimal(stats.load));
   gauge("sonorant_pending_segments", "Text segments waiting for room in the synthesizer.",
         metrics.live_pending_segments);
   write_series(out, "sonorant_queued_audio_seconds", "gauge", "Audio made and not yet encoded.",
@@ -79,9 +82,11 @@ std::string to_prometheus(const ServerMetrics& metrics, const SynthesizerStats& 
   counter("sonorant_contexts_done_total", "Contexts that ended with done.", metrics.contexts_done);
   counter("sonorant_contexts_cancelled_total", "Contexts that ended with cancelled.", metrics.contexts_cancelled);
   counter("sonorant_utterances_total", "Utterances started in the synthesizer.", stats.utterances_total);
+  counter("sonorant_utterances_refused_total", "Utterances refused because the machine was full.", stats.refused_total);
+  counter("sonorant_decode_steps_total", "Decode steps, each for several utterances.", stats.decode_steps_total);
   counter("sonorant_tokens_total", "Semantic tokens made.", stats.tokens_total);
   counter("sonorant_samples_total", "Audio samples made, at the voices' rates.", stats.samples_total);
-  write_series(out, "sonorant_busy_seconds_total", "counter", "Time the inference thread worked.",
+  write_series(out, "sonorant_busy_seconds_total", "counter", "Time the engine's threads worked.",
                decimal(stats.busy_seconds_total));
   counter("sonorant_text_chars_total", "Code points of text received.", metrics.text_chars);
   counter("sonorant_packets_total", "Audio frames sent.", metrics.packets);

@@ -716,8 +716,9 @@ std::string to_json(const DoneMessage& message) {
   json.key("metrics").open('{').member("queue_ms", metrics.queue_ms).member("text_ms", metrics.text_ms);
   json.member("prefill_ms", metrics.prefill_ms).member("first_token_ms", metrics.first_token_ms);
   json.member("first_audio_ms", metrics.first_audio_ms).member("tokens", metrics.tokens).member("rtf", metrics.rtf);
-  json.member("worst_lag_ms", message.worst_lag_ms).close('}');
-  return json.close('}').take();
+  json.member("worst_lag_ms", message.worst_lag_ms);
+  if (metrics.reduced_segments > 0) json.member("reduced_segments", metrics.reduced_segments);
+  return json.close('}').close('}').take();
 }
 
 std::string to_json(const CancelledMessage& message) {

@@ -36,9 +36,16 @@ struct Config {
     std::filesystem::path models_dir;  ///< of `sonorant models fetch`; empty: the usual place
     int memory_mb = 0;                 ///< of weights, 0: no limit, .. 1048576
     std::string preload = "all";       ///< before the first utterance: "all" there is room for, "none", an id
-    int threads = 1;                   ///< of the inference thread's linear algebra, 1 .. 64
-    int max_utterances = 64;           ///< live at once, 1 .. 4096
-    int max_queued_segments = 256;     ///< per utterance, 1 .. 65536
+    int threads = 1;                   ///< of linear algebra, for each thread of the engine, 1 .. 64
+    int audio_threads = 0;             ///< turn tokens into audio; 0: as many as there are processors, .. 64
+    int slots = 32;                    ///< segments whose tokens are drawn together, of each model, 1 .. 1024
+    /// Live streams take no more than this of the machine together; the next one waits, 10 .. 1000.
+    int max_load_percent = 85;
+    std::chrono::milliseconds max_wait{2000};     ///< for room, then "overloaded", 0 .. 10 min
+    int reduce_above_percent = 70;                ///< at this load segments take reduced_flow_steps, 0 .. 1000
+    int reduced_flow_steps = 0;                   ///< of flow matching; 0: as many as the voice has, .. 1000
+    int max_utterances = 64;                      ///< live at once, 1 .. 4096
+    int max_queued_segments = 256;                ///< per utterance, 1 .. 65536
     std::chrono::milliseconds max_ahead{20'000};  ///< audio made but not taken, per utterance, 100 ms .. 1 h
   };
   struct Log {

@@ -22,6 +22,12 @@ int main(int argc, char** argv) {
             engine.memory_bytes = static_cast<std::uint64_t>(config.engine.memory_mb) * 1'000'000;
             engine.preload = config.engine.preload;
             engine.threads = config.engine.threads;
+            engine.audio_threads = config.engine.audio_threads;
+            engine.networks.slots = config.engine.slots;
+            engine.admission.max_load = config.engine.max_load_percent / 100.0;
+            engine.admission.max_wait = config.engine.max_wait;
+            engine.admission.reduce_above = config.engine.reduce_above_percent / 100.0;
+            engine.admission.reduced_flow_steps = config.engine.reduced_flow_steps;
             engine.limits.max_utterances = config.engine.max_utterances;
             engine.limits.max_queued_segments = config.engine.max_queued_segments;
             engine.limits.max_ahead = config.engine.max_ahead;

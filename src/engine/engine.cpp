@@ -18,14 +18,24 @@
 #include <utility>
 
 #include <sys/resource.h>
+#include <time.h>
 
+#include "src/core/assert.h"
 #include "src/core/bounded_queue.h"
 #include "src/core/log.h"
+#include "src/engine/load_meter.h"
+#include "src/engine/schedule.h"
 
 namespace tts {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+/// A listener with less audio than this ahead must not wait for others, in seconds.
+constexpr double kUrgentLead = 0.4;
+
+/// A new segment's prefill waits at most this long for running streams, in seconds.
+constexpr double kPrefillPatience = 0.2;
 
 /// How often voices that came or went on disk are looked for.
 constexpr std::chrono::milliseconds kLookForVoices{1000};
@@ -34,47 +44,85 @@ double ms_between(Clock::time_point from, Clock::time_point to) {
   return std::chrono::duration<double, std::milli>(to - from).count();
 }
 
+double seconds_of(Clock::time_point time) {
+  return std::chrono::duration<double>(time.time_since_epoch()).count();
+}
+
+/// Processor time of the calling thread.
+double thread_seconds() {
+  timespec now{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
+
 /// A segment whose phonemes are ready.
 struct ReadySegment {
   TextSegment text;
   std::vector<std::int32_t> phonemes;
   std::vector<float> bert;  // [phonemes, the voice's bert_dim], or empty
   double text_ms = 0;
+  std::optional<std::string> failure;  // what the text thread says went wrong
 };
 
-/// Everything about one utterance. `mutex` guards what callers and the engine threads share; the rest belongs to the
-/// inference thread.
+/// A segment that is being spoken. What is not said to belong to a thread is guarded by the engine's mutex.
+struct Segment {
+  explicit Segment(ReadySegment r) : text(std::move(r)) {}
+
+  ReadySegment text;
+  std::unique_ptr<SegmentStream> stream;  // null when there is nothing to speak in it
+  bool prefilled = false;
+  bool tokens_done = false;
+  bool prepared = false;            // the audio side has done, or is at, what it can do beforehand
+  std::size_t seen = 0;             // tokens taken over from the stream
+  std::vector<std::int32_t> fresh;  // of these, not yet given to render()
+  std::int64_t given = 0;           // tokens given to render()
+  int chunk = 0;                    // tokens that are meant for the next one,
+  int wanted = 0;                   // and what is useful of them
+  std::int64_t start_sample = 0;    // of the utterance: where its audio begins
+  bool seam = true;                 // its first audio is still to come
+};
+
+/// How far an utterance has come. Only forward.
+enum class Phase {
+  opened,   ///< no text yet
+  waiting,  ///< has text; the machine is full
+  running,  ///< admitted
+  ended,    ///< its sink has had, or is having, its last word
+};
+
+/// Everything about one utterance. Guarded by the engine's mutex, but for what is const or atomic.
 struct Task {
   Task(UtteranceOptions opts, std::shared_ptr<const VoiceCard> c, std::shared_ptr<UtteranceSink> s,
        std::uint64_t seed_value)
       : options(std::move(opts)), card(std::move(c)), sink(std::move(s)), seed(seed_value) {}
+
+  void go_to(Phase next) {
+    TTS_ASSERT(next > phase);
+    phase = next;
+  }
 
   const UtteranceOptions options;
   const std::shared_ptr<const VoiceCard> card;
   const std::shared_ptr<UtteranceSink> sink;
   const std::uint64_t seed;
 
-  std::mutex mutex;
-  std::deque<ReadySegment> ready;  // phonemes done, waiting for their turn
-  int queued = 0;                  // segments accepted and not finished
-  bool ended = false;
-  std::optional<std::string> text_failure;  // what the text thread says went wrong
-  std::optional<Error> load_failure;        // what the loader says went wrong
-  std::shared_ptr<const Voice> loaded;      // from the loader, until the inference thread takes it
-  std::optional<Clock::time_point> first_speak;
-
   std::atomic<bool> cancelled{false};
   std::atomic<std::int64_t> consumed{0};
 
-  // Inference thread only.
-  std::shared_ptr<const Voice> voice;  // null until it is in memory; the stream points into it
-  std::unique_ptr<SegmentStream> stream;
-  ReadySegment segment;
-  std::int64_t segment_start = 0;  // sample at which the segment's audio begins
-  bool segment_seam = false;       // its first audio is still to come
-  int next_chunk = 0;              // tokens to decode in the next turn
-  std::uint64_t segment_index = 0;
-  std::optional<Clock::time_point> work_start, first_audio;
+  Phase phase = Phase::opened;
+  std::deque<ReadySegment> ready;  // phonemes done, waiting for their turn
+  int queued = 0;                  // segments accepted and not finished
+  bool ended = false;
+  std::optional<Error> failure;
+  std::shared_ptr<const Voice> voice;             // null until it is in memory; the streams point into it
+  std::deque<std::unique_ptr<Segment>> speaking;  // the first is heard, the last is decoded; at most two
+  std::uint64_t segments_begun = 0;
+  int hands = 0;           // threads that are at it without the mutex
+  bool decoding = false;   // one of them is at tokens,
+  bool rendering = false;  // one at audio
+  Clock::time_point opened_at = Clock::now();
+  Clock::time_point waiting_since{};
+  std::optional<Clock::time_point> first_speak, work_start, first_audio;
   UtteranceMetrics metrics;
 };
 
@@ -87,34 +135,28 @@ class Engine final : public Synthesizer {
         library_(std::move(library)),
         phonemize_(std::move(phonemize)),
         text_rows_(std::move(text_rows)),
+        load_(working_threads(config_), config_.admission.max_load),
         text_queue_(static_cast<std::size_t>(config_.limits.max_utterances) * 8),
         loader_thread_([this](const std::stop_token& stop) { run_loader(stop); }),
         text_thread_([this](const std::stop_token& stop) { run_text(stop); }),
-        inference_thread_([this](const std::stop_token& stop) { run_inference(stop); }) {}
+        token_thread_([this](const std::stop_token& stop) { run_tokens(stop); }) {
+    for (int i = 0; i < audio_threads(config_); ++i) {
+      audio_threads_.emplace_back([this](const std::stop_token& stop) { run_audio(stop); });
+    }
+  }
 
   ~Engine() override {
     loader_thread_.request_stop();
     text_thread_.request_stop();
-    inference_thread_.request_stop();
-    work_.notify_all();
+    token_thread_.request_stop();
+    for (std::jthread& thread : audio_threads_) thread.request_stop();
   }
 
   std::vector<VoiceInfo> voices() const override { return library_->voices(); }
 
   bool ready() const override { return true; }
 
-  SynthesizerStats stats() const override {
-    const VoiceLibrary::Figures voices = library_->figures();
-    const std::lock_guard lock(mutex_);
-    SynthesizerStats s = stats_;
-    s.live_utterances = static_cast<int>(live_.size());
-    s.voices_in_memory = voices.voices_in_memory;
-    s.weight_bytes = static_cast<std::int64_t>(voices.bytes);
-    s.reader_bytes = static_cast<std::int64_t>(voices.reader_bytes);
-    s.voices_dropped = voices.dropped;
-    s.texts_unread = voices.texts_unread;
-    return s;
-  }
+  SynthesizerStats stats() const override;
 
   Result<NewVoice> add_voice(const VoiceRequest& request, const VoiceProgress& progress) override {
     return library_->add(request, progress);
@@ -126,19 +168,20 @@ class Engine final : public Synthesizer {
 
   Result<void> speak(const TaskPtr& task, TextSegment segment);
   void end(const TaskPtr& task) {
-    {
-      const std::lock_guard lock(task->mutex);
-      task->ended = true;
-    }
-    wake();
+    const std::lock_guard lock(mutex_);
+    task->ended = true;
+    wake_tokens();
   }
   void cancel(const TaskPtr& task) {
     task->cancelled = true;
+    const std::lock_guard lock(mutex_);
     wake();
   }
   void consumed(const TaskPtr& task, std::int64_t samples) {
+    const std::lock_guard lock(mutex_);
+    const bool was_paused = is_paused(*task);
     task->consumed = samples;
-    wake();
+    if (was_paused) wake();
   }
 
  private:
@@ -146,29 +189,52 @@ class Engine final : public Synthesizer {
     TaskPtr task;
     TextSegment segment;
   };
+  using Lock = std::unique_lock<std::mutex>;
 
+  static int audio_threads(const EngineConfig& config) {
+    return config.audio_threads > 0 ? config.audio_threads
+                                    : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  }
+  static double working_threads(const EngineConfig& config) {
+    return std::min(1 + audio_threads(config), std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
+  }
+
+  void wake_tokens() {
+    ++token_signal_;
+    token_work_.notify_one();
+  }
+  void wake_audio() {
+    ++audio_signal_;
+    audio_work_.notify_all();
+  }
   void wake() {
-    {
-      const std::lock_guard lock(mutex_);
-      ++signal_;
-    }
-    work_.notify_one();
+    wake_tokens();
+    wake_audio();
   }
 
   void run_text(const std::stop_token& stop);
   void run_loader(const std::stop_token& stop);
-  void run_inference(const std::stop_token& stop);
-  [[nodiscard]] TaskPtr pick(const std::vector<TaskPtr>& live) const;
-  [[nodiscard]] bool runnable(Task& task) const;
-  [[nodiscard]] static double lead_seconds(const Task& task, Clock::time_point now);
-  /// One turn: start the next segment, or decode one chunk and render it. When that ends the utterance, what is to be
-  /// told to its sink, to be called once its slot is free.
-  using LastWord = std::function<void()>;
-  LastWord advance(Task& task);
-  void begin_segment(Task& task, ReadySegment segment);
-  void finish_segment(Task& task);
-  void emit(Task& task, std::vector<float> pcm);
-  void retire(const TaskPtr& task);
+  void run_tokens(const std::stop_token& stop);
+  void run_audio(const std::stop_token& stop);
+
+  // With the mutex held; those that take the lock let go of it while they work, and hold it again when they return.
+  /// Says the last word of every utterance that is over and that no thread is at. True if there was one.
+  bool part(Lock& lock);
+  /// Lets waiting utterances in, in their order, or refuses them when they have waited too long.
+  void admit();
+  [[nodiscard]] double current_load() const;
+  [[nodiscard]] StreamView view(const Task& task, const Segment& segment, Clock::time_point now) const;
+  [[nodiscard]] bool is_paused(const Task& task) const;
+  /// The utterance whose next segment may begin, the most urgent first.
+  [[nodiscard]] TaskPtr next_to_begin(Clock::time_point now) const;
+  bool begin(Lock& lock, const TaskPtr& task);
+  bool decode(Lock& lock);
+  void take_tokens(Task& task, Segment& segment);
+  bool prepare(Lock& lock);
+  bool render(Lock& lock);
+  void finish_segment(Lock& lock, Task& task);
+  void fail(Task& task, const std::string& what);
+  [[nodiscard]] Clock::time_point next_deadline() const;
 
   const EngineConfig config_;
   const std::shared_ptr<VoiceLibrary> library_;
@@ -176,10 +242,14 @@ class Engine final : public Synthesizer {
   const TextRows text_rows_;
 
   mutable std::mutex mutex_;
-  std::condition_variable_any work_;
-  std::uint64_t signal_ = 0;  // bumped by everything that may make an utterance runnable
+  std::condition_variable_any token_work_, audio_work_;
+  std::uint64_t token_signal_ = 0, audio_signal_ = 0;  // bumped by what may give these threads something to do
   std::vector<TaskPtr> live_;
   SynthesizerStats stats_;
+  LoadMeter load_;
+  double prefill_seconds_ = 0;  // the slowest of late
+  bool out_of_slots_ = false;   // until a segment's tokens are all drawn
+  std::optional<Clock::time_point> prefill_held_up_;
 
   BoundedQueue<TextJob> text_queue_;  // full: speak() answers overloaded
 
@@ -190,7 +260,8 @@ class Engine final : public Synthesizer {
 
   std::jthread loader_thread_;
   std::jthread text_thread_;  // the threads are last: they stop before what they use goes away
-  std::jthread inference_thread_;
+  std::jthread token_thread_;
+  std::vector<std::jthread> audio_threads_;
 };
 
 /// The caller's end of a task; cancels when dropped.
@@ -216,6 +287,22 @@ std::uint64_t random_seed() {
   return generator();
 }
 
+SynthesizerStats Engine::stats() const {
+  const VoiceLibrary::Figures voices = library_->figures();
+  const std::lock_guard lock(mutex_);
+  SynthesizerStats s = stats_;
+  s.live_utterances = static_cast<int>(live_.size());
+  s.waiting_utterances = static_cast<int>(
+      std::count_if(live_.begin(), live_.end(), [](const TaskPtr& task) { return task->phase == Phase::waiting; }));
+  s.load = current_load();
+  s.voices_in_memory = voices.voices_in_memory;
+  s.weight_bytes = static_cast<std::int64_t>(voices.bytes);
+  s.voices_dropped = voices.dropped;
+  s.reader_bytes = static_cast<std::int64_t>(voices.reader_bytes);
+  s.texts_unread = voices.texts_unread;
+  return s;
+}
+
 Result<std::unique_ptr<Utterance>> Engine::open(const UtteranceOptions& options, std::shared_ptr<UtteranceSink> sink) {
   const auto card = library_->find(options.voice);
   if (!card) return Error{Errc::unknown_voice, "no voice \"" + options.voice + "\""};
@@ -224,12 +311,14 @@ Result<std::unique_ptr<Utterance>> Engine::open(const UtteranceOptions& options,
     return Error{Errc::unsupported_format, "voice \"" + options.voice + "\" does not speak \"" + options.lang + "\""};
   }
   auto task = std::make_shared<Task>(options, card, std::move(sink), options.seed ? *options.seed : random_seed());
-  task->loaded = library_->in_memory(*card);
-  const bool is_loaded = task->loaded != nullptr;
+  task->voice = library_->in_memory(*card);
+  const bool is_loaded = task->voice != nullptr;
   {
     const std::lock_guard lock(mutex_);
     if (live_.size() >= static_cast<std::size_t>(config_.limits.max_utterances)) {
-      return Error{Errc::overloaded, std::to_string(live_.size()) + " utterances are live, which is the limit"};
+      ++stats_.refused_total;
+      return Error{Errc::overloaded, std::to_string(live_.size()) + " utterances are live, which is the limit",
+                   static_cast<int>(load_.retry_after(live_.size()).count())};
     }
     live_.push_back(task);
     ++stats_.utterances_total;
@@ -245,18 +334,18 @@ Result<std::unique_ptr<Utterance>> Engine::open(const UtteranceOptions& options,
 }
 
 Result<void> Engine::speak(const TaskPtr& task, TextSegment segment) {
-  {
-    const std::lock_guard lock(task->mutex);
-    if (task->queued >= config_.limits.max_queued_segments) {
-      return Error{Errc::overloaded, std::to_string(task->queued) + " segments are queued, which is the limit"};
-    }
-    ++task->queued;
-    if (!task->first_speak) task->first_speak = Clock::now();
+  const std::lock_guard lock(mutex_);
+  if (task->queued >= config_.limits.max_queued_segments) {
+    return Error{Errc::overloaded, std::to_string(task->queued) + " segments are queued, which is the limit"};
   }
   if (!text_queue_.try_push(TextJob{task, std::move(segment)})) {
-    const std::lock_guard lock(task->mutex);
-    --task->queued;
     return Error{Errc::overloaded, "the text queue is full"};
+  }
+  ++task->queued;
+  if (!task->first_speak) task->first_speak = Clock::now();
+  if (task->phase == Phase::opened) {
+    task->go_to(Phase::waiting);
+    task->waiting_since = *task->first_speak;
   }
   return {};
 }
@@ -264,8 +353,7 @@ Result<void> Engine::speak(const TaskPtr& task, TextSegment segment) {
 void Engine::run_text(const std::stop_token& stop) {
   while (auto job = text_queue_.pop(stop)) {
     const auto start = Clock::now();
-    ReadySegment ready{std::move(job->segment), {}, {}, 0};
-    std::optional<std::string> failure;  // words, not the exception: no object is shared by two threads
+    ReadySegment ready{std::move(job->segment), {}, {}, 0, {}};
     if (!job->task->cancelled) {
       try {
         FrontendOptions options;
@@ -277,20 +365,17 @@ void Engine::run_text(const std::stop_token& stop) {
         if (text_rows_ && bert_dim > 0 && !spoken.bert.empty()) ready.bert = text_rows_(spoken, bert_dim);
         ready.phonemes = std::move(spoken.phonemes);
       } catch (const std::exception& e) {
-        failure = e.what();
+        ready.failure = e.what();  // words, not the exception: no object is shared by two threads
       }
     }
     ready.text_ms = ms_between(start, Clock::now());
-    {
-      const std::lock_guard lock(job->task->mutex);
-      if (failure) job->task->text_failure = std::move(failure);
-      job->task->ready.push_back(std::move(ready));
-    }
-    wake();
+    const std::lock_guard lock(mutex_);
+    job->task->ready.push_back(std::move(ready));
+    wake_tokens();
   }
 }
 
-// Loads beside the inference thread, on what time that leaves of a busy machine.
+// Loads beside the others, on what time they leave of a busy machine.
 void Engine::run_loader(const std::stop_token& stop) {
   (void)::setpriority(PRIO_PROCESS, 0, 5);  // of this thread alone
   while (!stop.stop_requested()) {
@@ -308,211 +393,455 @@ void Engine::run_loader(const std::stop_token& stop) {
       if (stop.stop_requested()) return;
       if (task->cancelled) continue;
       auto voice = library_->load(*task->card);
-      {
-        const std::lock_guard lock(task->mutex);
-        if (voice) {
-          task->loaded = std::move(*voice);
-        } else {
-          task->load_failure = voice.error();
-        }
+      const std::lock_guard lock(mutex_);
+      if (voice) {
+        task->voice = std::move(*voice);
+      } else {
+        task->failure = voice.error();
       }
-      wake();
+      wake_tokens();
     }
   }
 }
 
-double Engine::lead_seconds(const Task& task, Clock::time_point now) {
-  if (!task.first_audio) return -std::numeric_limits<double>::infinity();
-  return static_cast<double>(task.metrics.samples) / task.card->info.rate_hz -
-         ms_between(*task.first_audio, now) / 1000;
+// The token thread: lets utterances in, reads their texts, and draws the tokens of all of them together.
+void Engine::run_tokens(const std::stop_token& stop) {
+  Lock lock(mutex_);
+  while (!stop.stop_requested()) {
+    const std::uint64_t seen = token_signal_;
+    if (part(lock)) continue;
+    admit();
+    const TaskPtr task = next_to_begin(Clock::now());
+    if (!task) prefill_held_up_.reset();
+    const bool began = task && begin(lock, task);
+    // Between two prefills everyone who needs one gets a token.
+    if (decode(lock) || began || token_signal_ != seen) continue;
+    token_work_.wait_until(lock, stop, next_deadline(), [&] { return token_signal_ != seen; });
+  }
 }
 
-bool Engine::runnable(Task& task) const {
-  if (task.cancelled) return true;
-  const std::int64_t ahead = task.metrics.samples - task.consumed;
-  const bool far_ahead = ahead * 1000 > config_.limits.max_ahead.count() * task.card->info.rate_hz;
-  if (task.stream) return !far_ahead;
-  const std::lock_guard lock(task.mutex);
-  if (task.loaded) task.voice = std::move(task.loaded);
-  if (task.load_failure) return true;
-  if (!task.ready.empty()) return task.voice && !far_ahead;
-  return task.ended && task.queued == 0;
+// An audio thread: semantic tokens to samples, chunk after chunk of whoever runs dry first.
+void Engine::run_audio(const std::stop_token& stop) {
+  Lock lock(mutex_);
+  while (!stop.stop_requested()) {
+    const std::uint64_t seen = audio_signal_;
+    if (part(lock) || render(lock) || prepare(lock)) continue;
+    audio_work_.wait(lock, stop, [&] { return audio_signal_ != seen; });
+  }
 }
 
-TaskPtr Engine::pick(const std::vector<TaskPtr>& live) const {
+bool Engine::part(Lock& lock) {
+  for (const TaskPtr& found : live_) {
+    if (found->hands > 0 || found->phase == Phase::ended) continue;
+    const bool done = found->ended && found->queued == 0;
+    if (!found->cancelled && !found->failure && !done) continue;
+    const TaskPtr task = found;  // live_ changes
+    task->go_to(Phase::ended);
+    std::deque<std::unique_ptr<Segment>> segments;
+    segments.swap(task->speaking);
+    if (!segments.empty()) out_of_slots_ = false;
+    const std::shared_ptr<const Voice> voice = std::move(task->voice);
+    std::erase(live_, task);
+    UtteranceMetrics metrics = task->metrics;
+    if (metrics.samples > 0) {
+      metrics.rtf = metrics.busy_ms * task->card->info.rate_hz / (1000.0 * static_cast<double>(metrics.samples));
+    }
+    const std::optional<Error> failure = task->failure;
+    load_.ended(ms_between(task->opened_at, Clock::now()) / 1000);
+    wake_tokens();
+    lock.unlock();
+    segments.clear();
+    if (voice) {
+      const std::lock_guard loader_lock(loader_mutex_);
+      trash_.push_back(voice);
+    }
+    if (task->cancelled) {
+      task->sink->on_cancelled();
+    } else if (failure) {
+      task->sink->on_error(*failure);
+    } else {
+      task->sink->on_done(metrics);
+    }
+    lock.lock();
+    return true;
+  }
+  return false;
+}
+
+double Engine::current_load() const {
+  std::vector<const std::string*> models;
+  for (const TaskPtr& task : live_) {
+    if (task->phase == Phase::running && task->queued > 0) models.push_back(&task->card->model);
+  }
+  return load_.load(models);
+}
+
+void Engine::admit() {
+  double load = current_load();
+  bool full = false;  // whoever came first goes first
   const auto now = Clock::now();
+  for (const TaskPtr& task : live_) {
+    if (task->phase != Phase::waiting || task->failure || task->cancelled) continue;
+    if (!full && load_.admits(load, task->card->model)) {
+      task->go_to(Phase::running);
+      load += load_.load(std::initializer_list<const std::string*>{&task->card->model});
+      continue;
+    }
+    full = true;
+    if (now - task->waiting_since < config_.admission.max_wait) continue;
+    ++stats_.refused_total;
+    task->failure =
+        Error{Errc::overloaded, "the machine is full", static_cast<int>(load_.retry_after(live_.size()).count())};
+    wake_tokens();
+  }
+}
+
+Clock::time_point Engine::next_deadline() const {
+  auto first = Clock::now() + std::chrono::seconds(10);
+  for (const TaskPtr& task : live_) {
+    if (task->phase == Phase::waiting) first = std::min(first, task->waiting_since + config_.admission.max_wait);
+  }
+  if (prefill_held_up_) first = std::min(first, Clock::now() + std::chrono::milliseconds(5));
+  return first;
+}
+
+bool Engine::is_paused(const Task& task) const {
+  const std::int64_t ahead = task.metrics.samples - task.consumed;
+  return ahead * 1000 > config_.limits.max_ahead.count() * task.card->info.rate_hz;
+}
+
+StreamView Engine::view(const Task& task, const Segment& segment, Clock::time_point now) const {
+  StreamView v;
+  v.lead = task.first_audio ? static_cast<double>(task.metrics.samples) / task.card->info.rate_hz -
+                                  ms_between(*task.first_audio, now) / 1000
+                            : -std::numeric_limits<double>::infinity();
+  v.since = seconds_of(*task.first_speak);
+  v.fresh = static_cast<int>(segment.fresh.size());
+  v.wanted = segment.wanted;
+  v.prefilled = segment.prefilled;
+  v.tokens_done = segment.tokens_done;
+  v.paused = task.cancelled || task.failure || is_paused(task);
+  v.decoding = task.decoding;
+  v.rendering = task.rendering;
+  v.batch = segment.stream ? segment.stream->batch() : nullptr;
+  return v;
+}
+
+TaskPtr Engine::next_to_begin(Clock::time_point now) const {
+  if (out_of_slots_) return nullptr;
   TaskPtr best;
-  double best_lead = 0;
-  for (const TaskPtr& task : live) {
-    if (!runnable(*task)) continue;
-    if (task->cancelled) return task;
-    const double lead = lead_seconds(*task, now);
-    if (!best || lead < best_lead) {
+  StreamView best_view;
+  for (const TaskPtr& task : live_) {
+    if (task->phase != Phase::running || task->cancelled || task->failure || !task->voice || task->decoding) continue;
+    if (task->ready.empty() || task->speaking.size() >= 2 || is_paused(*task)) continue;
+    if (!task->speaking.empty() && !task->speaking.back()->tokens_done) continue;
+    const StreamView v = view(*task, Segment({}), now);
+    if (!best || is_more_urgent(v, best_view)) {
       best = task;
-      best_lead = lead;
+      best_view = v;
     }
   }
   return best;
 }
 
-void Engine::run_inference(const std::stop_token& stop) {
-  std::uint64_t seen = 0;
-  std::vector<TaskPtr> live;
-  while (!stop.stop_requested()) {
-    {
-      const std::lock_guard lock(mutex_);
-      live = live_;
-      seen = signal_;
-    }
-    const TaskPtr task = pick(live);
-    if (!task) {
-      live.clear();
-      std::unique_lock lock(mutex_);
-      work_.wait(lock, stop, [&] { return signal_ != seen; });
-      continue;
-    }
-    LastWord last_word;
-    const auto start = Clock::now();
+/// Starts the next segment of an utterance; false when that has to wait.
+bool Engine::begin(Lock& lock, const TaskPtr& task) {
+  const auto now = Clock::now();
+  std::vector<StreamView> views;
+  for (const TaskPtr& other : live_) {
+    if (other != task && !other->speaking.empty()) views.push_back(view(*other, *other->speaking.back(), now));
+  }
+  if (!prefill_held_up_) prefill_held_up_ = now;
+  if (!may_prefill(views, prefill_seconds_, ms_between(*prefill_held_up_, now) / 1000, kPrefillPatience)) return false;
+  prefill_held_up_.reset();
+
+  if (!task->work_start) task->work_start = now;
+  auto segment = std::make_unique<Segment>(std::move(task->ready.front()));
+  task->ready.pop_front();
+  if (segment->text.failure) {
+    fail(*task, *segment->text.failure);
+    return true;
+  }
+  if (task->segments_begun == 0) {
+    task->metrics.text_ms = segment->text.text_ms;
+    task->metrics.queue_ms = std::max(0.0, ms_between(*task->first_speak, *task->work_start) - segment->text.text_ms);
+  }
+  Segment& s = *segment;
+  const std::uint64_t index = task->segments_begun++;
+  if (s.text.phonemes.empty()) {
+    s.tokens_done = true;
+    task->speaking.push_back(std::move(segment));
+    wake_audio();
+    return true;
+  }
+  SegmentRequest request;
+  request.phonemes = s.text.phonemes;
+  request.bert = s.text.bert;
+  request.sampling = task->options.sampling;
+  request.seed = task->seed + index * 0x9E3779B97F4A7C15ULL;
+  request.speed = task->options.speed;
+  if (config_.admission.reduced_flow_steps > 0 && current_load() > config_.admission.reduce_above) {
+    request.flow_steps = config_.admission.reduced_flow_steps;
+    ++task->metrics.reduced_segments;
+  }
+  const bool first = index == 0;
+  const Voice& voice = *task->voice;
+  task->decoding = true;
+  ++task->hands;
+  lock.unlock();
+  const double cpu = thread_seconds();
+  std::unique_ptr<SegmentStream> stream;
+  std::string what;
+  try {
+    stream = voice.begin(request);
+  } catch (const std::exception& e) {
+    what = e.what();
+  }
+  lock.lock();
+  if (stream) {
+    s.stream = std::move(stream);
+    s.chunk = voice.lookahead_tokens() + (first ? config_.chunks.first_tokens : 2 * config_.chunks.first_tokens);
+    s.wanted = s.stream->useful(0, s.chunk);
+    task->speaking.push_back(std::move(segment));
+    wake_audio();  // it can be prepared meanwhile
+    lock.unlock();
     try {
-      last_word = advance(*task);
-    } catch (const std::exception& failure) {
-      get_logger("engine")->error("utterance failed voice={} what={}", log_value(task->options.voice),
-                                  log_value(failure.what()));
-      last_word = [sink = task->sink] { sink->on_error(Error{Errc::internal, "synthesis failed"}); };
+      s.stream->prefill();
+    } catch (const std::exception& e) {
+      what = e.what();
     }
-    {
-      const std::lock_guard lock(mutex_);
-      stats_.busy_seconds_total += ms_between(start, Clock::now()) / 1000;
-    }
-    if (last_word) {
-      retire(task);
-      last_word();
-    }
+    const double took = ms_between(now, Clock::now());
+    lock.lock();
+    s.prefilled = what.empty();
+    prefill_seconds_ = std::max(took / 1000, 0.9 * prefill_seconds_);
+    task->metrics.busy_ms += took;
+    stats_.busy_seconds_total += took / 1000;
+    if (first) task->metrics.prefill_ms = took;
+    load_.work(task->card->model, thread_seconds() - cpu);
+  } else if (what.empty()) {  // every slot is taken
+    task->ready.push_front(std::move(s.text));
+    --task->segments_begun;
+    out_of_slots_ = true;
   }
+  task->decoding = false;
+  --task->hands;
+  if (!what.empty()) fail(*task, what);
+  return what.empty() && !out_of_slots_;
 }
 
-void Engine::retire(const TaskPtr& task) {
-  task->stream.reset();
-  {
-    const std::scoped_lock lock(loader_mutex_, task->mutex);
-    if (task->voice) trash_.push_back(std::move(task->voice));
-    if (task->loaded) trash_.push_back(std::move(task->loaded));
+bool Engine::decode(Lock& lock) {
+  const auto now = Clock::now();
+  std::vector<StreamView> views;
+  std::vector<TaskPtr> owners;
+  for (const TaskPtr& task : live_) {
+    if (task->speaking.empty()) continue;
+    views.push_back(view(*task, *task->speaking.back(), now));
+    owners.push_back(task);
+    if (out_of_slots_ && !task->cancelled && !task->failure) {  // others wait for the slot: on to the segment's end
+      views.back().paused = false;
+      views.back().wanted = std::numeric_limits<int>::max();
+    }
   }
-  const std::lock_guard lock(mutex_);
-  std::erase(live_, task);
-}
-
-Engine::LastWord Engine::advance(Task& task) {
-  if (task.cancelled) return [sink = task.sink] { sink->on_cancelled(); };
-  {
-    const std::lock_guard lock(task.mutex);
-    if (task.load_failure) return [sink = task.sink, error = *task.load_failure] { sink->on_error(error); };
+  const std::vector<std::size_t> chosen =
+      next_to_decode(views, kUrgentLead, static_cast<std::size_t>(std::max(1, config_.networks.slots)));
+  if (chosen.empty()) return false;
+  std::vector<TaskPtr> tasks;
+  std::vector<SegmentStream*> streams;
+  for (const std::size_t i : chosen) {
+    tasks.push_back(owners[i]);
+    streams.push_back(owners[i]->speaking.back()->stream.get());
+    owners[i]->decoding = true;
+    ++owners[i]->hands;
   }
-  const auto start = Clock::now();
-  if (!task.work_start) task.work_start = start;
-  if (!task.stream) {
-    std::optional<ReadySegment> next;
-    {
-      const std::lock_guard lock(task.mutex);
-      if (task.text_failure) throw std::runtime_error(*task.text_failure);
-      if (!task.ready.empty()) {
-        next = std::move(task.ready.front());
-        task.ready.pop_front();
+  lock.unlock();
+  const double cpu = thread_seconds();
+  std::vector<std::string> failures(streams.size());
+  try {
+    streams.front()->step(streams);
+  } catch (const std::exception& e) {
+    if (streams.size() == 1) failures.front() = e.what();
+    // What the step of all cannot do, that of most can: who is to blame is found one by one.
+    for (std::size_t i = 0; streams.size() > 1 && i < streams.size(); ++i) {
+      try {
+        streams[i]->step({&streams[i], 1});
+      } catch (const std::exception& alone) {
+        failures[i] = alone.what();
       }
     }
-    if (!next) {  // runnable() said: ended and nothing left
-      if (task.metrics.samples > 0) {
-        task.metrics.rtf =
-            task.metrics.busy_ms * task.card->info.rate_hz / (1000.0 * static_cast<double>(task.metrics.samples));
-      }
-      return [sink = task.sink, metrics = task.metrics] { sink->on_done(metrics); };
-    }
-    begin_segment(task, std::move(*next));
   }
-  if (task.stream) {
-    const int decoded = task.stream->decode(task.stream->useful(task.next_chunk));
-    task.metrics.tokens += decoded;
-    if (task.metrics.first_token_ms == 0 && decoded > 0) {
-      task.metrics.prefill_ms = task.stream->prefill_ms();
-      task.metrics.first_token_ms = ms_between(*task.first_speak, Clock::now());
+  const double spent = thread_seconds() - cpu;
+  const double took = ms_between(now, Clock::now());
+  lock.lock();
+  ++stats_.decode_steps_total;
+  stats_.busy_seconds_total += took / 1000;
+  for (std::size_t i = 0; i < tasks.size(); ++i) {
+    Task& task = *tasks[i];
+    task.decoding = false;
+    --task.hands;
+    task.metrics.busy_ms += took / static_cast<double>(tasks.size());
+    load_.work(task.card->model, spent / static_cast<double>(tasks.size()));
+    if (failures[i].empty()) {
+      take_tokens(task, *task.speaking.back());
+    } else {
+      fail(task, failures[i]);
     }
-    {
-      const std::lock_guard lock(mutex_);
-      stats_.tokens_total += decoded;
-    }
-    if (task.cancelled) return {};  // before the costly part; answered in the next turn
-    std::vector<float> pcm = task.stream->render();
-    task.metrics.busy_ms += ms_between(start, Clock::now());
-    const bool finished = task.stream->finished();
-    emit(task, std::move(pcm));
-    const double grown =
-        std::max(task.next_chunk - (task.segment_seam ? task.voice->lookahead_tokens() : 0), 4) * config_.chunks.growth;
-    task.next_chunk = std::min(config_.chunks.max_tokens, static_cast<int>(std::lround(grown)));
-    if (finished) finish_segment(task);
-  } else {
-    finish_segment(task);  // nothing to speak in it
+    if (task.cancelled) wake_audio();
   }
-  return {};
+  return true;
 }
 
-void Engine::begin_segment(Task& task, ReadySegment segment) {
-  if (task.segment_index == 0) {
-    task.metrics.queue_ms = std::max(0.0, ms_between(*task.first_speak, *task.work_start) - segment.text_ms);
-    task.metrics.text_ms = segment.text_ms;
+void Engine::take_tokens(Task& task, Segment& segment) {
+  const auto tokens = segment.stream->tokens();
+  const auto count = static_cast<std::int64_t>(tokens.size() - segment.seen);
+  segment.fresh.insert(segment.fresh.end(), tokens.begin() + static_cast<std::ptrdiff_t>(segment.seen), tokens.end());
+  segment.seen = tokens.size();
+  task.metrics.tokens += count;
+  stats_.tokens_total += count;
+  if (task.metrics.first_token_ms == 0 && count > 0) {
+    task.metrics.first_token_ms = ms_between(*task.first_speak, Clock::now());
   }
-  task.segment = std::move(segment);
-  task.segment_start = task.metrics.samples;
-  task.segment_seam = true;
-  if (!task.segment.phonemes.empty()) {
-    SegmentRequest request;
-    request.phonemes = task.segment.phonemes;
-    request.bert = std::move(task.segment.bert);
-    request.sampling = task.options.sampling;
-    request.seed = task.seed + task.segment_index * 0x9E3779B97F4A7C15ULL;
-    request.speed = task.options.speed;
-    task.stream = task.voice->begin(request);
-    const bool first = !task.first_audio;
-    task.next_chunk =
-        task.voice->lookahead_tokens() + (first ? config_.chunks.first_tokens : 2 * config_.chunks.first_tokens);
-  }
-  ++task.segment_index;
+  if (static_cast<int>(segment.fresh.size()) >= segment.wanted || segment.stream->finished()) wake_audio();
+  if (!segment.stream->finished()) return;
+  segment.tokens_done = true;
+  out_of_slots_ = false;
+  if (!segment.stream->failure().empty()) fail(task, segment.stream->failure());
 }
 
-void Engine::emit(Task& task, std::vector<float> pcm) {
-  if (pcm.empty()) return;
-  for (const float sample : pcm) {
-    if (!std::isfinite(sample)) throw std::runtime_error("the waveform holds a value that is not finite");
+void Engine::fail(Task& task, const std::string& what) {
+  get_logger("engine")->error("utterance failed voice={} what={}", log_value(task.options.voice), log_value(what));
+  if (!task.failure) task.failure = Error{Errc::internal, "synthesis failed"};
+  wake_tokens();
+}
+
+bool Engine::prepare(Lock& lock) {
+  TaskPtr best;
+  Segment* segment = nullptr;
+  const auto now = Clock::now();
+  StreamView best_view;
+  for (const TaskPtr& task : live_) {
+    if (task->rendering || task->cancelled || task->failure) continue;
+    for (const auto& s : task->speaking) {
+      if (!s->stream || s->prepared) continue;
+      const StreamView v = view(*task, *s, now);
+      if (best && !is_more_urgent(v, best_view)) continue;
+      best = task;
+      best_view = v;
+      segment = s.get();
+    }
   }
-  if (!task.first_audio) {
-    task.first_audio = Clock::now();
-    task.metrics.first_audio_ms = ms_between(*task.first_speak, *task.first_audio);
+  if (!best) return false;
+  segment->prepared = true;
+  best->rendering = true;
+  ++best->hands;
+  lock.unlock();
+  const double cpu = thread_seconds();
+  std::string what;
+  try {
+    segment->stream->prepare();
+  } catch (const std::exception& e) {
+    what = e.what();
   }
-  const auto count = static_cast<std::int64_t>(pcm.size());
-  task.metrics.samples += count;
-  {
-    const std::lock_guard lock(mutex_);
-    stats_.samples_total += count;
+  const double spent = thread_seconds() - cpu;
+  const double took = ms_between(now, Clock::now());
+  lock.lock();
+  best->rendering = false;
+  --best->hands;
+  best->metrics.busy_ms += took;
+  stats_.busy_seconds_total += took / 1000;
+  load_.work(best->card->model, spent);
+  if (!what.empty()) fail(*best, what);
+  return true;
+}
+
+bool Engine::render(Lock& lock) {
+  const auto now = Clock::now();
+  std::vector<StreamView> views;
+  std::vector<TaskPtr> owners;
+  for (const TaskPtr& task : live_) {
+    if (task->speaking.empty()) continue;
+    views.push_back(view(*task, *task->speaking.front(), now));
+    owners.push_back(task);
   }
+  const auto chosen = next_to_render(views);
+  if (!chosen) return false;
+  const TaskPtr task = owners[*chosen];
+  Segment& segment = *task->speaking.front();
+  task->rendering = true;
+  ++task->hands;
+  const std::vector<std::int32_t> tokens = std::exchange(segment.fresh, {});
+  const bool last = segment.tokens_done;
+  segment.prepared = true;
+  segment.given += static_cast<std::int64_t>(tokens.size());
+  if (segment.seam) segment.start_sample = task->metrics.samples;
+  // The token thread can go on with the next chunk; this one is heard when that is needed.
+  const int body = segment.chunk - (segment.seam ? task->voice->lookahead_tokens() : 0);
+  const double lead = views[*chosen].lead;
+  segment.chunk = grown_chunk(body, config_.chunks.growth, std::isfinite(lead) ? lead : 0.0,
+                              task->voice->tokens_per_second(), config_.chunks.max_tokens);
+  if (segment.stream) segment.wanted = segment.stream->useful(segment.given, segment.chunk);
+  wake_tokens();
+  lock.unlock();
+
+  const double cpu = thread_seconds();
+  std::vector<float> pcm;
+  std::string what;
+  try {
+    if (segment.stream) pcm = segment.stream->render(tokens, last);
+    if (!std::all_of(pcm.begin(), pcm.end(), [](float x) { return std::isfinite(x); })) {
+      what = "the waveform holds a value that is not finite";
+    }
+  } catch (const std::exception& e) {
+    what = e.what();
+  }
+  const double spent = thread_seconds() - cpu;
+  const auto end = Clock::now();
+
+  lock.lock();
+  const double took = ms_between(now, end);
+  const auto samples = static_cast<std::int64_t>(pcm.size());
+  const double audio_seconds = static_cast<double>(samples) / task->card->info.rate_hz;
+  task->metrics.busy_ms += took;
+  stats_.busy_seconds_total += took / 1000;
+  load_.work(task->card->model, spent);
+  load_.audio(task->card->model, audio_seconds);
+  const bool heard = what.empty() && !task->cancelled && !task->failure;
   AudioChunk chunk;
-  chunk.pcm = std::move(pcm);
-  chunk.seam = std::exchange(task.segment_seam, false);
-  task.sink->on_audio(std::move(chunk));
+  if (heard && samples > 0) {
+    if (!task->first_audio) {
+      task->first_audio = end;
+      task->metrics.first_audio_ms = ms_between(*task->first_speak, end);
+    }
+    task->metrics.samples += samples;
+    stats_.samples_total += samples;
+    chunk.pcm = std::move(pcm);
+    chunk.seam = std::exchange(segment.seam, false);
+    lock.unlock();
+    task->sink->on_audio(std::move(chunk));
+    lock.lock();
+  }
+  if (heard && last) finish_segment(lock, *task);
+  task->rendering = false;
+  --task->hands;
+  if (!what.empty()) fail(*task, what);
+  wake_tokens();
+  return true;
 }
 
-void Engine::finish_segment(Task& task) {
-  task.stream.reset();
-  if (task.metrics.samples > task.segment_start) {
+void Engine::finish_segment(Lock& lock, Task& task) {
+  const std::unique_ptr<Segment> segment = std::move(task.speaking.front());
+  task.speaking.pop_front();
+  const std::int64_t end = task.metrics.samples;
+  lock.unlock();
+  TextSegment& text = segment->text.text;
+  if (end > segment->start_sample) {
     AudioChunk chunk;
-    chunk.marks.push_back({task.segment.text.text, task.segment.text.in_start, task.segment.text.in_end,
-                           task.segment_start, task.metrics.samples});
+    chunk.marks.push_back({text.text, text.in_start, text.in_end, segment->start_sample, end});
     task.sink->on_audio(std::move(chunk));
   }
-  if (task.segment.text.flush) task.sink->on_flushed(task.segment.text.flush_id, task.metrics.samples);
-  {
-    const std::lock_guard lock(task.mutex);
-    --task.queued;
-  }
-  wake();
+  if (text.flush) task.sink->on_flushed(text.flush_id, end);
+  segment->stream.reset();
+  lock.lock();
+  --task.queued;
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -21,6 +22,14 @@ struct ChunkPolicy {
   int max_tokens = 40;   ///< 1.6 s
 };
 
+/// Who may speak when the machine is nearly full. Loads are shares of what its processors can do.
+struct AdmissionPolicy {
+  double max_load = 0.85;                    ///< live streams take no more than this together; the next one waits,
+  std::chrono::milliseconds max_wait{2000};  ///< so long at most, then it is refused with Errc::overloaded
+  double reduce_above = 0.7;                 ///< at this load new segments take
+  int reduced_flow_steps = 0;                ///< so many steps of flow matching; 0: never fewer
+};
+
 struct EngineConfig {
   std::filesystem::path voices_dir;     ///< each subfolder with a manifest.json is a voice or a model
   std::filesystem::path text_data_dir;  ///< dictionary and grapheme-to-phoneme network
@@ -33,7 +42,9 @@ struct EngineConfig {
   SynthesizerLimits limits;
   ChunkPolicy chunks;
   NetworkOptions networks;
-  int threads = 1;  ///< intra-op threads of the inference thread
+  AdmissionPolicy admission;
+  int audio_threads = 0;  ///< turn tokens into audio, each for another utterance; 0: as many as there are processors
+  int threads = 1;        ///< intra-op threads of each
 };
 
 /// Phonemes of a text, for a voice's word separator. Must be thread-safe.
@@ -42,10 +53,10 @@ using Phonemize = std::function<Phonemized(std::string_view text, const Frontend
 /// Text features [phonemes, dim] for the T2S that takes them, or empty for zeros. Must be thread-safe.
 using TextRows = std::function<std::vector<float>(const Phonemized& spoken, std::int64_t dim)>;
 
-/// The engine over given voices: one text thread, one inference thread that runs all models, one thread that loads
-/// voices. Utterances are advanced in turns, the one whose listener runs dry first before the others; an utterance that
-/// is `max_ahead` before its listener waits, and so does one whose voice is being loaded. An exception while working on
-/// an utterance ends that utterance with Errc::internal and nothing else.
+/// The engine over given voices: one text thread, one that draws the tokens of all utterances together, several that
+/// turn tokens into audio, one that loads voices. The listener who runs dry first comes first (schedule.h); an
+/// utterance that is `max_ahead` before its listener waits, and so does one whose voice is being loaded. An exception
+/// while working on an utterance ends that utterance with Errc::internal and nothing else.
 [[nodiscard]] std::unique_ptr<Synthesizer> make_engine(const EngineConfig& config,
                                                        std::vector<std::shared_ptr<const Voice>> voices,
                                                        Phonemize phonemize);

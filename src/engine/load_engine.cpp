@@ -7,6 +7,7 @@
 
 #include "src/core/log.h"
 #include "src/engine/engine.h"
+#include "src/engine/solo_stream.h"
 #include "src/engine/voice_folders.h"
 
 namespace tts {
@@ -20,10 +21,10 @@ void warm_up(const Voice& voice, const TextFrontend& frontend) {
   SegmentRequest request;
   request.phonemes = frontend.phonemize("Ready when you are.", options).phonemes;
   if (request.phonemes.empty()) return;
-  const auto stream = voice.begin(request);
-  while (!stream->finished()) {
-    (void)stream->decode(12);
-    (void)stream->render();
+  SoloStream stream(voice.begin(request));
+  while (!stream.finished()) {
+    (void)stream.decode(12);
+    (void)stream.render();
   }
 }
 

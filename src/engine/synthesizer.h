@@ -70,11 +70,13 @@ struct UtteranceMetrics {
   double first_audio_ms = 0;  ///< speak() -> first on_audio
   std::int64_t tokens = 0;
   std::int64_t samples = 0;  ///< audio made, at the voice's rate
-  double busy_ms = 0;        ///< inference-thread time spent on this utterance
+  double busy_ms = 0;        ///< engine time spent on this utterance; its share where it was one of several
   double rtf = 0;            ///< busy_ms / audio ms
+  int reduced_segments = 0;  ///< spoken with fewer steps, because the machine was nearly full
 };
 
-/// Receives an utterance's audio. Called on the inference thread: must return at once and never block or throw.
+/// Receives an utterance's audio. Called on the engine's threads, one at a time: must return at once and never block or
+/// throw.
 /// After on_done, on_error or on_cancelled nothing follows.
 class UtteranceSink {
  public:
@@ -110,6 +112,10 @@ struct SynthesizerLimits {
 
 struct SynthesizerStats {
   int live_utterances = 0;
+  int waiting_utterances = 0;  ///< of these: with text, not yet admitted
+  double load = 0;             ///< share of the machine that the running ones take; may be above 1
+  std::int64_t refused_total = 0;
+  std::int64_t decode_steps_total = 0;  ///< each draws a token for several utterances
   std::int64_t utterances_total = 0;
   std::int64_t tokens_total = 0;
   std::int64_t samples_total = 0;

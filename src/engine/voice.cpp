@@ -1,9 +1,9 @@
 #include "src/engine/voice.h"
 
 #include <algorithm>
-#include <chrono>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 #include <variant>
@@ -15,6 +15,7 @@
 #include "models/manifest.h"
 #include "models/semantic_decoder.h"
 #include "models/t2s.h"
+#include "models/token_slots.h"
 #include "models/vits_model.h"
 #include "models/voice_reference.h"
 #include "src/engine/file_stamp.h"
@@ -29,10 +30,15 @@ std::int64_t token_budget(std::size_t n_phonemes) {
   return 25 + 6 * static_cast<std::int64_t>(n_phonemes);
 }
 
+/// Positions of a slot: what a prompt and all but the longest sentences need. Longer ones get more, for themselves.
+constexpr std::int64_t kSlotPositions = 2048;
+
 /// The networks of a model folder.
 struct Networks {
-  Networks(const VoiceManifest& m, const NetworkOptions& /*options*/)
-      : t2s(m.t2s.config, WeightScope(load_weights(m.t2s.file), "model")), acoustic(load_acoustic(m)) {}
+  Networks(const VoiceManifest& m, const NetworkOptions& options)
+      : t2s(m.t2s.config, WeightScope(load_weights(m.t2s.file), "model")),
+        acoustic(load_acoustic(m)),
+        slots(t2s, options.slots, kSlotPositions) {}
 
   /// Never moved: streams and speakers point into it.
   using Acoustic = std::variant<std::unique_ptr<const AcousticModel>, std::unique_ptr<const VitsModel>,
@@ -46,6 +52,7 @@ struct Networks {
 
   const T2S t2s;
   const Acoustic acoustic;
+  mutable TokenSlots slots;
 };
 
 using Speaker = std::variant<AcousticModel::Speaker, VitsModel::Speaker, CfmModel::Speaker>;
@@ -84,6 +91,11 @@ class ManifestVoice final : public Voice {
   std::unique_ptr<SegmentStream> begin(const SegmentRequest& request) const override;
 
   [[nodiscard]] const T2S& t2s() const { return networks_->t2s; }
+  [[nodiscard]] TokenSlots& slots() const { return networks_->slots; }
+  /// Most tokens a text of this many phonemes may give.
+  [[nodiscard]] std::int64_t token_limit(std::size_t n_phonemes) const {
+    return std::min(token_budget(n_phonemes), t2s().config().max_tokens);
+  }
   [[nodiscard]] const Prompt& prompt() const { return prompt_; }
   /// Phoneme ids as this voice's networks know them.
   [[nodiscard]] std::vector<std::int32_t> known(std::vector<std::int32_t> phonemes) const {
@@ -156,63 +168,72 @@ class ManifestVoice final : public Voice {
 
 class ManifestStream final : public SegmentStream {
  public:
-  ManifestStream(const ManifestVoice& voice, const SegmentRequest& request)
+  ManifestStream(const ManifestVoice& voice, const SegmentRequest& request, std::vector<std::int32_t> text,
+                 TokenSlots::Slot slot)
       : voice_(voice),
-        text_(voice.known(request.phonemes)),
+        text_(std::move(text)),
         noise_(request.seed),
-        decoder_(voice.t2s(), capacity()),
-        acoustic_(
-            voice.render(text_, {.seed = request.seed, .speed = static_cast<double>(request.speed), .steps = 0})) {
+        slot_(std::move(slot)),
+        decoder_(std::in_place, voice.t2s(), slot_->state(), slot_->row()),
+        batch_(&slot_->state()),
+        acoustic_options_{
+            .seed = request.seed, .speed = static_cast<double>(request.speed), .steps = request.flow_steps} {
     options_.sampling = voice.sampling(request.sampling);
-    options_.max_tokens = std::min(token_budget(text_.size()), voice.t2s().config().max_tokens);
+    options_.max_tokens = voice.token_limit(text_.size());
     join_bert(request.bert);
   }
 
-  int decode(int count) override {
+  void prefill() override {
     const c10::InferenceMode inference;
-    if (!started_) {
-      const auto start = std::chrono::steady_clock::now();
-      std::vector<std::int32_t> phonemes = voice_.prompt().phonemes;
-      phonemes.insert(phonemes.end(), text_.begin(), text_.end());
-      decoder_.start(phonemes, bert_, voice_.prompt().tokens, options_, noise_);
-      prefill_ms_ = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
-      started_ = true;
-    }
-    int done = 0;
-    while (done < count && !finished_) {
-      if (decoder_.next()) {
-        ++done;
-      } else {
-        finished_ = true;
-      }
-    }
-    return done;
+    std::vector<std::int32_t> phonemes = voice_.prompt().phonemes;
+    phonemes.insert(phonemes.end(), text_.begin(), text_.end());
+    const auto turn = voice_.slots().exclusive();
+    decoder_->start(phonemes, bert_, voice_.prompt().tokens, options_, noise_);
+  }
+
+  const void* batch() const override { return batch_; }
+
+  void step(std::span<SegmentStream* const> streams) override {
+    const c10::InferenceMode inference;
+    const auto turn = voice_.slots().exclusive();
+    std::vector<SemanticDecoder*> decoders;
+    for (SegmentStream* stream : streams) decoders.push_back(&*static_cast<ManifestStream*>(stream)->decoder_);
+    SemanticDecoder::feed(decoders);
+    for (SegmentStream* stream : streams) static_cast<ManifestStream*>(stream)->draw();
   }
 
   bool finished() const override { return finished_; }
+  const std::string& failure() const override { return failure_; }
+  std::span<const std::int32_t> tokens() const override { return decoder_ ? decoder_->tokens() : tokens_; }
 
-  int useful(int count) const override {
-    return voice_.useful(static_cast<std::int64_t>(decoder_.tokens().size()), count);
+  void prepare() override {
+    const c10::InferenceMode inference;
+    if (!acoustic_) acoustic_ = voice_.render(text_, acoustic_options_);
+    acoustic_->prepare();
   }
 
-  std::vector<float> render() override {
-    if (closed_) return {};
+  int useful(std::int64_t given, int count) const override { return voice_.useful(given, count); }
+
+  std::vector<float> render(std::span<const std::int32_t> tokens, bool last) override {
     const c10::InferenceMode inference;
-    const auto tokens = decoder_.tokens();
-    const auto fresh = tokens.subspan(rendered_);
-    rendered_ = tokens.size();
-    closed_ = finished_;
-    std::vector<float> pcm = acoustic_->push(fresh, finished_);
-    if (closed_) pcm.resize(pcm.size() + voice_.pause_samples(text_.back()), 0.0F);
+    if (!acoustic_) prepare();
+    std::vector<float> pcm = acoustic_->push(tokens, last);
+    if (last) pcm.resize(pcm.size() + voice_.pause_samples(text_.back()), 0.0F);
     return pcm;
   }
 
-  double prefill_ms() const override { return prefill_ms_; }
-
  private:
-  [[nodiscard]] std::int64_t capacity() const {
-    return static_cast<std::int64_t>(voice_.prompt().phonemes.size() + voice_.prompt().tokens.size() + text_.size()) +
-           token_budget(text_.size());
+  void draw() {
+    try {
+      if (decoder_->next()) return;
+    } catch (const std::exception& e) {
+      failure_ = e.what();
+    }
+    // The slot is for others as soon as there is nothing more to draw.
+    finished_ = true;
+    tokens_.assign(decoder_->tokens().begin(), decoder_->tokens().end());
+    decoder_.reset();
+    slot_.reset();
   }
 
   /// BERT features of prompt and text one after the other; where one side has none, zeros.
@@ -232,21 +253,29 @@ class ManifestStream final : public SegmentStream {
 
   const ManifestVoice& voice_;
   const std::vector<std::int32_t> text_;
+
+  // The side of the tokens.
   std::vector<float> bert_;
   const SeededNoise noise_;
-  SemanticDecoder decoder_;
+  std::optional<TokenSlots::Slot> slot_;  // held until the last token is drawn, as is the decoder in it
+  std::optional<SemanticDecoder> decoder_;
+  const void* const batch_;
   SemanticDecoder::Options options_;
-  const std::unique_ptr<TokenRenderer> acoustic_;
-  std::size_t rendered_ = 0;
-  double prefill_ms_ = 0;
-  bool started_ = false;
+  std::vector<std::int32_t> tokens_;
   bool finished_ = false;
-  bool closed_ = false;
+  std::string failure_;
+
+  // The side of the audio.
+  const AcousticOptions acoustic_options_;
+  std::unique_ptr<TokenRenderer> acoustic_;
 };
 
 std::unique_ptr<SegmentStream> ManifestVoice::begin(const SegmentRequest& request) const {
-  const c10::InferenceMode inference;
-  return std::make_unique<ManifestStream>(*this, request);
+  std::vector<std::int32_t> text = known(request.phonemes);
+  const auto read = static_cast<std::int64_t>(prompt_.phonemes.size() + prompt_.tokens.size() + text.size());
+  auto slot = slots().take(read + token_limit(text.size()));
+  if (!slot) return nullptr;
+  return std::make_unique<ManifestStream>(*this, request, std::move(text), std::move(*slot));
 }
 
 VoiceManifest manifest_of(const std::filesystem::path& folder) {
@@ -296,8 +325,7 @@ std::shared_ptr<const Voice> load_voice(const std::filesystem::path& folder, Mod
 std::string network_key(const VoiceManifest& manifest) {
   const std::filesystem::path files[] = {manifest.network_folder() / "manifest.json", manifest.t2s.file,
                                          manifest.acoustic.file, manifest.vocoder.file};
-  return std::filesystem::weakly_canonical(manifest.network_folder()).string() + ":" +
-         std::to_string(stamp_of(files));
+  return std::filesystem::weakly_canonical(manifest.network_folder()).string() + ":" + std::to_string(stamp_of(files));
 }
 
 }  // namespace tts

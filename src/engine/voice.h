@@ -18,21 +18,42 @@ struct SegmentRequest {
   SamplingOptions sampling;            ///< unset fields: the voice's defaults
   std::uint64_t seed = 0;              ///< the same request with the same seed gives the same samples
   float speed = 1.0F;                  ///< 0.5 .. 2
+  int flow_steps = 0;                  ///< of flow matching; 0: the voice's own
 };
 
-/// One segment on its way from phonemes to audio. Used by one thread at a time.
+/// One segment on its way from phonemes to audio. It has two sides, its tokens and its audio, each used by one thread
+/// at a time; these may be two threads at once. The caller carries the tokens from one side to the other.
 class SegmentStream {
  public:
   virtual ~SegmentStream() = default;
-  /// Decodes up to `count` semantic tokens (the first call runs the prefill too). Returns how many were decoded; fewer
-  /// than asked means finished().
-  virtual int decode(int count) = 0;
+
+  // The tokens.
+
+  /// Reads the text and the voice's prompt: once, before the first step.
+  virtual void prefill() = 0;
+  /// What is equal for streams whose tokens can be decoded together.
+  [[nodiscard]] virtual const void* batch() const = 0;
+  /// Draws the next token of each of `streams`: this one and others of its batch(), distinct, prefilled, not finished.
+  /// What a stream draws does not depend on the others. One that cannot go on is finished with a failure(), and the
+  /// others go on. Throws when none of them can.
+  virtual void step(std::span<SegmentStream* const> streams) = 0;
+  /// True when there will be no more tokens.
   [[nodiscard]] virtual bool finished() const = 0;
-  /// How many tokens to decode() when about `count` are meant: a number near it after which render() has something new.
-  [[nodiscard]] virtual int useful(int count) const { return count; }
-  /// All samples that the tokens so far determine and that were not returned before; after finished() the rest.
-  [[nodiscard]] virtual std::vector<float> render() = 0;
-  [[nodiscard]] virtual double prefill_ms() const = 0;
+  /// What went wrong with this stream alone; empty: nothing.
+  [[nodiscard]] virtual const std::string& failure() const = 0;
+  /// The tokens drawn so far, which only grow; valid until the next step.
+  [[nodiscard]] virtual std::span<const std::int32_t> tokens() const = 0;
+
+  // The audio.
+
+  /// Does what needs no token yet, so that the first render() is quick.
+  virtual void prepare() {}
+  /// How many tokens to give to render() when it was given `given` and about `count` more are meant: a number near that
+  /// with which it has something new to say.
+  [[nodiscard]] virtual int useful(std::int64_t /*given*/, int count) const { return count; }
+  /// Takes the next tokens; returns all samples that those so far determine and that were not returned before, with
+  /// `last` all the rest.
+  [[nodiscard]] virtual std::vector<float> render(std::span<const std::int32_t> tokens, bool last) = 0;
 };
 
 /// A prepared voice: weights and reference, shared by all utterances that speak with it. Const and thread-safe.
@@ -42,6 +63,7 @@ class Voice {
   [[nodiscard]] virtual const VoiceInfo& info() const = 0;
   /// Phoneme symbol put between words; empty: none.
   [[nodiscard]] virtual const std::string& word_separator() const = 0;
+  /// Null while as many segments are being decoded as there are slots for.
   [[nodiscard]] virtual std::unique_ptr<SegmentStream> begin(const SegmentRequest& request) const = 0;
   /// Tokens that must be decoded before render() returns anything: the lookahead of the decoders, rounded up.
   [[nodiscard]] virtual int lookahead_tokens() const = 0;
@@ -50,12 +72,13 @@ class Voice {
 
 /// How the networks of a model are held in memory.
 struct NetworkOptions {
-  int slots = 16;  ///< segments of one model whose tokens are decoded together, at most
+  int slots = 32;  ///< segments of one model whose tokens are decoded together, at most
 };
 
 struct VoiceManifest;
 
-/// Which networks a manifest means: their folder and the state of their files. Two voices of the same key have the same.
+/// Which networks a manifest means: their folder and the state of their files. Two voices of the same key have the
+/// same.
 [[nodiscard]] std::string network_key(const VoiceManifest& manifest);
 
 /// Networks by key: voices that name the same model share one copy of its weights, for as long as one of them

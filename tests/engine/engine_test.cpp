@@ -1,10 +1,12 @@
 #include "src/engine/engine.h"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <limits>
 #include <mutex>
+#include <random>
 #include <stdexcept>
 #include <thread>
 
@@ -19,52 +21,97 @@ constexpr int kRate = 1000;
 constexpr int kSamplesPerToken = 40;
 constexpr int kLookahead = 3;
 
-/// Five tokens a phoneme; sample value = id of the phoneme being spoken. Phoneme 99 throws, 98 gives NaN.
+/// How many rows each step had, and how many segments are being decoded.
+struct Steps {
+  std::mutex mutex;
+  std::vector<std::size_t> rows;
+  std::atomic<int> in_use{0};
+};
+
+/// Five tokens a phoneme; sample value = id of the phoneme being spoken. Phoneme 99 breaks this stream, 97 the whole
+/// step, 98 gives NaN.
 class FakeStream final : public SegmentStream {
  public:
-  FakeStream(SegmentRequest request, std::chrono::microseconds step) : request_(std::move(request)), step_(step) {}
-
-  int decode(int count) override {
-    int done = 0;
-    for (; done < count && !finished(); ++done) {
-      if (request_.phonemes[static_cast<std::size_t>(tokens_ / 5)] == 99) throw std::runtime_error("a broken phoneme");
-      if (step_.count() > 0) std::this_thread::sleep_for(step_);
-      ++tokens_;
-    }
-    return done;
+  FakeStream(SegmentRequest request, std::chrono::microseconds step, Steps& steps)
+      : request_(std::move(request)), step_(step), steps_(steps) {
+    ++steps_.in_use;
   }
-  bool finished() const override { return tokens_ == static_cast<int>(request_.phonemes.size()) * 5; }
-  std::vector<float> render() override {
-    const int until = finished() ? tokens_ : std::max(0, tokens_ - kLookahead);
+  ~FakeStream() override { leave(); }
+
+  void prefill() override {}
+  const void* batch() const override { return &steps_; }
+  void step(std::span<SegmentStream* const> streams) override {
+    if (step_.count() > 0) std::this_thread::sleep_for(step_);
+    for (SegmentStream* stream : streams) {
+      if (static_cast<FakeStream*>(stream)->next() == 97) throw std::runtime_error("a broken step");
+    }
+    for (SegmentStream* stream : streams) static_cast<FakeStream*>(stream)->draw();
+    const std::lock_guard lock(steps_.mutex);
+    steps_.rows.push_back(streams.size());
+  }
+  bool finished() const override { return !failure_.empty() || tokens_.size() == request_.phonemes.size() * 5; }
+  const std::string& failure() const override { return failure_; }
+  std::span<const std::int32_t> tokens() const override { return tokens_; }
+
+  std::vector<float> render(std::span<const std::int32_t> tokens, bool last) override {
+    given_.insert(given_.end(), tokens.begin(), tokens.end());
+    const std::size_t until = last ? given_.size() : given_.size() - std::min<std::size_t>(given_.size(), kLookahead);
     std::vector<float> out;
     for (; rendered_ < until; ++rendered_) {
-      const int phoneme = request_.phonemes[static_cast<std::size_t>(rendered_ / 5)];
+      const int phoneme = given_[rendered_];
       const float value = phoneme == 98 ? std::numeric_limits<float>::quiet_NaN() : static_cast<float>(phoneme) / 100;
       out.insert(out.end(), kSamplesPerToken, value);
     }
     return out;
   }
-  double prefill_ms() const override { return 0.5; }
 
  private:
+  std::int32_t next() const { return request_.phonemes[tokens_.size() / 5]; }
+  void draw() {
+    if (next() == 99) {
+      failure_ = "a broken phoneme";
+    } else {
+      tokens_.push_back(next());
+    }
+    if (finished()) leave();
+  }
+  void leave() {
+    if (!std::exchange(left_, true)) --steps_.in_use;
+  }
+
   const SegmentRequest request_;
   const std::chrono::microseconds step_;
-  int tokens_ = 0;
-  int rendered_ = 0;
+  Steps& steps_;
+  std::vector<std::int32_t> tokens_;
+  std::string failure_;
+  std::vector<std::int32_t> given_;
+  std::size_t rendered_ = 0;
+  bool left_ = false;
 };
 
 class FakeVoice final : public Voice {
  public:
-  explicit FakeVoice(std::chrono::microseconds step = 0us) : step_(step) { info_ = {"fake", "Fake", {"en"}, kRate}; }
+  explicit FakeVoice(std::chrono::microseconds step = 0us, int slots = 1000) : step_(step), slots_(slots) {
+    info_ = {"fake", "Fake", {"en"}, kRate};
+  }
   const VoiceInfo& info() const override { return info_; }
   const std::string& word_separator() const override { return separator_; }
   std::unique_ptr<SegmentStream> begin(const SegmentRequest& request) const override {
+    if (steps_.in_use >= slots_) return nullptr;
     const std::lock_guard lock(mutex_);
     seeds_.push_back(request.seed);
-    return std::make_unique<FakeStream>(request, step_);
+    flow_steps_ = request.flow_steps;
+    return std::make_unique<FakeStream>(request, step_, steps_);
   }
   int lookahead_tokens() const override { return kLookahead; }
   double tokens_per_second() const override { return 25; }
+  int slots_in_use() const { return steps_.in_use; }
+  int flow_steps() const { return flow_steps_; }
+  /// Rows of the largest step so far.
+  std::size_t most_rows() const {
+    const std::lock_guard lock(steps_.mutex);
+    return steps_.rows.empty() ? 0 : *std::max_element(steps_.rows.begin(), steps_.rows.end());
+  }
   std::vector<std::uint64_t> seeds() const {
     const std::lock_guard lock(mutex_);
     return seeds_;
@@ -74,17 +121,22 @@ class FakeVoice final : public Voice {
   VoiceInfo info_;
   std::string separator_ = "SP";
   const std::chrono::microseconds step_;
+  const int slots_;
+  mutable std::atomic<int> flow_steps_{0};
+  mutable Steps steps_;
   mutable std::mutex mutex_;
   mutable std::vector<std::uint64_t> seeds_;
 };
 
-/// "ab" -> phonemes 1, 2; '!' -> 99 (throws when spoken), '~' -> 98 (NaN), '#' throws here; anything else is silent.
+/// "ab" -> phonemes 1, 2; '!' -> 99 (breaks its stream), '%' -> 97 (breaks the step), '~' -> 98 (NaN), '#' throws here;
+/// anything else is silent.
 Phonemized fake_phonemize(std::string_view text, const FrontendOptions& options) {
   CHECK(options.word_separator == "SP");
   Phonemized out;
   for (const char c : text) {
     if (c >= 'a' && c <= 'z') out.phonemes.push_back(c - 'a' + 1);
     if (c == '!') out.phonemes.push_back(99);
+    if (c == '%') out.phonemes.push_back(97);
     if (c == '~') out.phonemes.push_back(98);
     if (c == '#') throw std::runtime_error("unspeakable");
   }
@@ -158,8 +210,8 @@ class Collector final : public UtteranceSink {
 };
 
 struct Fixture {
-  explicit Fixture(EngineConfig config = {}, std::chrono::microseconds step = 0us)
-      : voice(std::make_shared<FakeVoice>(step)), engine(make_engine(config, {voice}, fake_phonemize)) {}
+  explicit Fixture(EngineConfig config = {}, std::chrono::microseconds step = 0us, int slots = 1000)
+      : voice(std::make_shared<FakeVoice>(step, slots)), engine(make_engine(config, {voice}, fake_phonemize)) {}
 
   std::unique_ptr<Utterance> open(const std::shared_ptr<Collector>& sink) const {
     UtteranceOptions options;
@@ -245,10 +297,10 @@ TEST_SUITE("engine") {
     utterance->end();
     REQUIRE(sink->wait_over());
     CHECK(sink->chunk_sizes.front() == ChunkPolicy{}.first_tokens * kSamplesPerToken);
-    for (std::size_t i = 1; i + 1 < sink->chunk_sizes.size(); ++i) {
-      CHECK(sink->chunk_sizes[i] >= sink->chunk_sizes[i - 1]);
-      CHECK(sink->chunk_sizes[i] <= static_cast<std::size_t>(ChunkPolicy{}.max_tokens) * kSamplesPerToken);
+    for (const std::size_t size : sink->chunk_sizes) {
+      CHECK(size <= static_cast<std::size_t>(ChunkPolicy{}.max_tokens + kLookahead) * kSamplesPerToken);
     }
+    CHECK(*std::max_element(sink->chunk_sizes.begin(), sink->chunk_sizes.end()) > 4 * sink->chunk_sizes.front());
   }
 
   TEST_CASE("an utterance of nothing, or of nothing speakable, is done at once") {
@@ -296,7 +348,7 @@ TEST_SUITE("engine") {
 
   TEST_CASE("a failing utterance fails alone, whatever the stage") {
     const Fixture f;
-    for (const char* bad : {"ab!", "~", "#"}) {
+    for (const char* bad : {"ab!", "ab%", "~", "#"}) {
       CAPTURE(bad);
       auto broken = std::make_shared<Collector>(), good = std::make_shared<Collector>();
       auto a = f.open(broken), b = f.open(good);
@@ -404,6 +456,165 @@ TEST_SUITE("engine") {
       if (run == 0) first = seeds;
       CHECK(seeds == first);
     }
+  }
+
+  TEST_CASE("the tokens of utterances that speak at once are drawn together") {
+    const Fixture f({}, 2000us);
+    std::vector<std::shared_ptr<Collector>> sinks;
+    std::vector<std::unique_ptr<Utterance>> utterances;
+    for (int i = 0; i < 6; ++i) {
+      sinks.push_back(std::make_shared<Collector>());
+      utterances.push_back(f.open(sinks.back()));
+      CHECK(utterances.back()->speak(segment(std::string(12, static_cast<char>('a' + i)))).has_value());
+      utterances.back()->end();
+    }
+    for (int i = 0; i < 6; ++i) {
+      REQUIRE(sinks[static_cast<std::size_t>(i)]->wait_over());
+      CHECK(sinks[static_cast<std::size_t>(i)]->pcm == spoken(std::string(12, static_cast<char>('a' + i))));
+    }
+    CHECK(f.voice->most_rows() >= 3);
+    CHECK(f.engine->stats().decode_steps_total < 6 * 60);
+  }
+
+  TEST_CASE("when the machine is full an utterance waits, and is refused when that takes too long") {
+    EngineConfig config;
+    config.admission.max_load = 1e-9;  // one at a time
+    config.admission.max_wait = 150ms;
+    config.limits.max_ahead = 200ms;
+    const Fixture f(config);
+    auto one = std::make_shared<Collector>(), two = std::make_shared<Collector>(),
+         three = std::make_shared<Collector>();
+    auto a = f.open(one);
+    CHECK(a->speak(segment(std::string(40, 'a'))).has_value());  // stops when it is far ahead, and stays there
+    REQUIRE(one->wait_samples(1));
+    auto b = f.open(two);
+    CHECK(b->speak(segment("b")).has_value());
+    REQUIRE(two->wait_over());
+    REQUIRE(two->error.has_value());
+    CHECK(two->error->code == Errc::overloaded);
+    CHECK(two->error->retry_after_ms >= 200);
+    CHECK(f.engine->stats().refused_total == 1);
+    auto c = f.open(three);
+    CHECK(c->speak(segment("c")).has_value());
+    c->end();
+    a->cancel();  // makes room
+    REQUIRE(three->wait_over());
+    CHECK(three->done);
+    CHECK(three->pcm == spoken("c"));
+  }
+
+  TEST_CASE("a burst of two hundred leaves those that speak untouched, and each of the others is answered") {
+    EngineConfig config;
+    config.limits.max_utterances = 40;
+    const Fixture f(config, 100us);
+    auto speaking = std::make_shared<Collector>();
+    auto first = f.open(speaking);
+    CHECK(first->speak(segment(std::string(30, 'z'))).has_value());
+    first->end();
+    std::vector<std::shared_ptr<Collector>> sinks;
+    std::vector<std::unique_ptr<Utterance>> utterances;
+    int refused = 0;
+    for (int i = 0; i < 200; ++i) {
+      UtteranceOptions options;
+      options.voice = "fake";
+      auto sink = std::make_shared<Collector>();
+      auto opened = f.engine->open(options, sink);
+      if (!opened) {
+        CHECK(opened.error().code == Errc::overloaded);
+        CHECK(opened.error().retry_after_ms > 0);
+        ++refused;
+        continue;
+      }
+      CHECK((*opened)->speak(segment("ab")).has_value());
+      (*opened)->end();
+      sinks.push_back(std::move(sink));
+      utterances.push_back(std::move(*opened));
+    }
+    CHECK(refused > 0);
+    for (const auto& sink : sinks) {
+      REQUIRE(sink->wait_over());
+      CHECK((sink->done ? sink->pcm == spoken("ab") : sink->error && sink->error->code == Errc::overloaded));
+    }
+    REQUIRE(speaking->wait_over());
+    CHECK(speaking->pcm == spoken(std::string(30, 'z')));
+    CHECK(f.engine->stats().live_utterances == 0);
+  }
+
+  TEST_CASE("under load segments take fewer flow steps, and the utterance says so") {
+    EngineConfig config;
+    config.admission.reduced_flow_steps = 2;
+    config.admission.reduce_above = 0.0;  // always
+    const Fixture f(config);
+    auto sink = std::make_shared<Collector>();
+    auto utterance = f.open(sink);
+    CHECK(utterance->speak(segment("ab")).has_value());
+    CHECK(utterance->speak(segment("cd")).has_value());
+    utterance->end();
+    REQUIRE(sink->wait_over());
+    CHECK(sink->metrics.reduced_segments == 2);
+    CHECK(f.voice->flow_steps() == 2);
+  }
+
+  TEST_CASE("few slots, many utterances: all are spoken, also while some listeners stand still") {
+    EngineConfig config;
+    config.networks.slots = 2;
+    config.limits.max_ahead = 400ms;
+    const Fixture f(config, 0us, 2);
+    std::vector<std::shared_ptr<Collector>> sinks;
+    std::vector<std::unique_ptr<Utterance>> utterances;
+    for (int i = 0; i < 3; ++i) {  // these are never consumed: they stop when they are far enough ahead
+      sinks.push_back(std::make_shared<Collector>());
+      utterances.push_back(f.open(sinks.back()));
+      CHECK(utterances.back()->speak(segment(std::string(20, 'a'))).has_value());
+    }
+    for (int i = 0; i < 10; ++i) {
+      auto sink = std::make_shared<Collector>();
+      auto utterance = f.open(sink);
+      CHECK(utterance->speak(segment("b")).has_value());
+      utterance->end();
+      REQUIRE(sink->wait_over());
+      CHECK(sink->pcm == spoken("b"));
+    }
+  }
+
+  TEST_CASE("random cancels, failures and lost listeners leak neither slots nor utterances") {
+    EngineConfig config;
+    config.limits.max_utterances = 24;
+    config.admission.max_wait = 30s;
+    const Fixture f(config, 0us, 3);
+    std::mt19937 random(11);
+    std::vector<std::pair<std::shared_ptr<Collector>, std::unique_ptr<Utterance>>> open;
+    std::vector<std::shared_ptr<Collector>> all;
+    for (int i = 0; i < 600; ++i) {
+      const auto roll = random() % 10;
+      if (roll < 5 || open.empty()) {
+        UtteranceOptions options;
+        options.voice = "fake";
+        auto sink = std::make_shared<Collector>();
+        auto opened = f.engine->open(options, sink);
+        if (!opened) {
+          if (!open.empty()) open.erase(open.begin());  // a lost listener
+          continue;
+        }
+        const char* texts[] = {"abc", "a!", "%", "xyzzy", "...", "~", "#", "hello"};
+        for (int n = static_cast<int>(random() % 3); n >= 0; --n) {
+          (void)(*opened)->speak(segment(texts[random() % std::size(texts)]));
+        }
+        all.push_back(sink);
+        open.emplace_back(std::move(sink), std::move(*opened));
+      } else if (roll < 7) {
+        open[random() % open.size()].second->cancel();
+      } else if (roll < 9) {
+        open[random() % open.size()].second->end();
+      } else {
+        open.erase(open.begin() + static_cast<std::ptrdiff_t>(random() % open.size()));
+      }
+    }
+    open.clear();
+    for (const auto& sink : all) REQUIRE(sink->wait_over());
+    CHECK(f.engine->stats().live_utterances == 0);
+    CHECK(f.engine->stats().load == 0);
+    CHECK(f.voice->slots_in_use() == 0);
   }
 }
 

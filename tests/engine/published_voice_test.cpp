@@ -10,6 +10,7 @@
 
 #include "models/manifest.h"
 #include "src/engine/engine.h"
+#include "src/engine/solo_stream.h"
 #include "src/engine/voice.h"
 #include "tests/doctest.h"
 #include "tests/models/small_voice.h"
@@ -44,11 +45,11 @@ SegmentRequest request(std::uint64_t seed = 1) {
 }
 
 std::vector<float> speak(const Voice& voice, const SegmentRequest& r, const std::vector<int>& pattern) {
-  const auto stream = voice.begin(r);
+  SoloStream stream(voice.begin(r));
   std::vector<float> out;
-  for (std::size_t i = 0; !stream->finished(); ++i) {
-    (void)stream->decode(pattern[std::min(i, pattern.size() - 1)]);
-    const auto pcm = stream->render();
+  for (std::size_t i = 0; !stream.finished(); ++i) {
+    (void)stream.decode(pattern[std::min(i, pattern.size() - 1)]);
+    const auto pcm = stream.render();
     out.insert(out.end(), pcm.begin(), pcm.end());
   }
   return out;
@@ -136,12 +137,12 @@ TEST_SUITE("engine/published_voice") {
     const auto voice = load_voice(voices.root / "v2");
     SegmentRequest r = request();
     for (int i = 0; i < 30; ++i) r.phonemes.push_back(30 + i);
-    const auto stream = voice->begin(r);
-    CHECK(stream->useful(voice->lookahead_tokens() + 2) == voice->lookahead_tokens() + 1);
+    SoloStream stream(voice->begin(r));
+    CHECK(stream.useful(voice->lookahead_tokens() + 2) == voice->lookahead_tokens() + 1);
     int turns = 0;
-    while (!stream->finished()) {
-      (void)stream->decode(stream->useful(10));
-      CHECK(!stream->render().empty());
+    while (!stream.finished()) {
+      (void)stream.decode(stream.useful(10));
+      CHECK(!stream.render().empty());
       ++turns;
     }
     CHECK(turns > 3);

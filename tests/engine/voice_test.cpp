@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "src/audio/click_detector.h"
+#include "src/engine/solo_stream.h"
 #include "src/text/frontend.h"
 #include "tests/doctest.h"
 
@@ -35,11 +36,11 @@ SegmentRequest request(const std::string& text, std::uint64_t seed = 1) {
 
 /// Speaks in chunks of `pattern` tokens, the last number repeating; `seams` gets where the chunks meet.
 std::vector<float> speak(const SegmentRequest& r, const std::vector<int>& pattern, std::vector<std::size_t>* seams = nullptr) {
-  const auto stream = starter().begin(r);
+  SoloStream stream(starter().begin(r));
   std::vector<float> out;
-  for (std::size_t i = 0; !stream->finished(); ++i) {
-    (void)stream->decode(pattern[std::min(i, pattern.size() - 1)]);
-    const auto pcm = stream->render();
+  for (std::size_t i = 0; !stream.finished(); ++i) {
+    (void)stream.decode(pattern[std::min(i, pattern.size() - 1)]);
+    const auto pcm = stream.render();
     if (seams != nullptr && !out.empty() && !pcm.empty()) seams->push_back(out.size());
     out.insert(out.end(), pcm.begin(), pcm.end());
   }
@@ -86,11 +87,11 @@ TEST_CASE("chunk seams click no more than any other place in the audio") {
 }
 
 TEST_CASE("nothing is heard before the lookahead is decoded, and something right after") {
-  const auto stream = starter().begin(request("Hello there, how are you today?"));
-  CHECK(stream->decode(starter().lookahead_tokens()) == starter().lookahead_tokens());
-  CHECK(stream->render().empty());
-  CHECK(stream->decode(1) == 1);
-  CHECK(!stream->render().empty());
+  SoloStream stream(starter().begin(request("Hello there, how are you today?")));
+  CHECK(stream.decode(starter().lookahead_tokens()) == starter().lookahead_tokens());
+  CHECK(stream.render().empty());
+  CHECK(stream.decode(1) == 1);
+  CHECK(!stream.render().empty());
 }
 
 TEST_CASE("the same seed gives the same samples, another seed others") {

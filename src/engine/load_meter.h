@@ -1,0 +1,52 @@
+#pragma once
+
+#include <chrono>
+#include <map>
+#include <string>
+
+namespace tts {
+
+/// How much of the machine the live streams take, from what their work was measured to take, and whether one more would
+/// still be in time. Not thread-safe.
+class LoadMeter {
+ public:
+  /// `threads`: that can work at once; `limit`: share of them that live streams may take together.
+  LoadMeter(double threads, double limit) : threads_(threads), limit_(limit) {}
+
+  /// Processor seconds that a model spent, and the seconds of audio that came of it.
+  void work(const std::string& model, double seconds) { cost(model).work += seconds; }
+  void audio(const std::string& model, double seconds);
+  /// An utterance was live for so long.
+  void ended(double seconds);
+
+  /// Processor seconds per second of audio of a model; the mean of the others for one that was not heard yet, and a
+  /// cautious guess while nothing is known.
+  [[nodiscard]] double per_stream(const std::string& model) const;
+  /// Share of the machine that streams of these models take, one entry a stream; may be above 1.
+  template <class Models>
+  [[nodiscard]] double load(const Models& models) const {
+    double sum = 0;
+    for (const auto& model : models) sum += per_stream(*model);
+    return sum / threads_;
+  }
+  /// Whether a stream of `model` may join when the others take `load`. The first always may.
+  [[nodiscard]] bool admits(double load, const std::string& model) const {
+    return load <= 0 || load + per_stream(model) / threads_ <= limit_;
+  }
+  /// When it makes sense to ask again, with so many live.
+  [[nodiscard]] std::chrono::milliseconds retry_after(std::size_t live) const;
+
+ private:
+  struct Cost {
+    double work = 0;  ///< both fade with the audio made, so that the newest minute counts most
+    double audio = 0;
+  };
+  Cost& cost(const std::string& model) { return costs_[model]; }
+
+  double threads_;
+  double limit_;
+  std::map<std::string, Cost> costs_;
+  double mean_length_ = 2.0;  ///< seconds an utterance is live
+};
+
+}  // namespace tts

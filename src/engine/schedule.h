@@ -1,0 +1,50 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+namespace tts {
+
+/// What the scheduler sees of one segment that is being spoken. Times are seconds on one clock.
+struct StreamView {
+  double lead = 0;              ///< audio made and not yet heard; -infinity before the utterance's first sound
+  double since = 0;             ///< when the utterance began to wait for its first sound
+  int fresh = 0;                ///< tokens drawn and not yet turned into audio
+  int wanted = 0;               ///< tokens of its next chunk
+  bool prefilled = false;       ///< tokens can be drawn
+  bool tokens_done = false;     ///< there will be no more of them
+  bool paused = false;          ///< its listener is far behind already
+  bool decoding = false;        ///< a thread is at its tokens
+  bool rendering = false;       ///< a thread is at its audio
+  const void* batch = nullptr;  ///< equal for streams that can be stepped together
+};
+
+/// Who is next. Pure functions of what is there, so that the rules can be tested without threads:
+/// the listener who runs dry first comes first, one who has heard nothing yet before all others, and among these the
+/// one who has waited longest.
+
+/// True when `a` comes before `b`.
+[[nodiscard]] bool is_more_urgent(const StreamView& a, const StreamView& b);
+
+/// The stream whose chunk is to be turned into audio now, if any is complete.
+[[nodiscard]] std::optional<std::size_t> next_to_render(std::span<const StreamView> streams);
+
+/// The streams to draw a token of in one step, the most urgent first; empty when none wants one. All share a batch.
+/// While one of them is short of audio (less than `urgent_lead` seconds), those with a comfortable lead stay out of the
+/// step, which is quicker without them.
+[[nodiscard]] std::vector<std::size_t> next_to_decode(std::span<const StreamView> streams, double urgent_lead,
+                                                      std::size_t max_rows);
+
+/// Whether a prefill of about `prefill_seconds` may come before the next decode step: not while a running stream would
+/// run dry meanwhile. A prefill that has been held up for `held_up` seconds of `patience` goes ahead nevertheless.
+[[nodiscard]] bool may_prefill(std::span<const StreamView> streams, double prefill_seconds, double held_up,
+                               double patience);
+
+/// Tokens of the next chunk after one of `previous`: longer by `growth`, but no longer than the audio that is still to
+/// be heard meanwhile, so that even on a machine that is only just fast enough it is ready in time.
+[[nodiscard]] int grown_chunk(int previous, double growth, double lead, double tokens_per_second, int max_tokens);
+
+}  // namespace tts
