@@ -30,6 +30,7 @@ PHONEMES = ("DH AH0 HH AA1 R B ER0 L EY1 S T IH1 L DH IH1 S M AO1 R N IH0 NG AH0
 TOKENS = 112                # 4.48 s at 25 tokens a second, what a speaker takes for TEXT
 SECONDS_PER_TOKEN = 0.04
 PAGE_TICK = os.sysconf("SC_CLK_TCK")
+DISTURBED = 0.1             # CPUs that other processes may take while a run counts; 50 ms besides
 FORMS = ("v1", "v2", "v2Pro", "v2ProPlus", "v3", "v4")
 
 
@@ -62,6 +63,12 @@ def environment():
 def cpu_seconds(pid):
     fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / PAGE_TICK
+
+
+def busy_seconds():
+    """Of all processes, and what a hypervisor took away."""
+    user, nice, system, _, _, irq, soft_irq, steal = map(int, pathlib.Path("/proc/stat").read_text().split("\n")[0].split()[1:9])
+    return (user + nice + system + irq + soft_irq + steal) / PAGE_TICK
 
 
 def peak_mb(pid):
@@ -179,7 +186,7 @@ def start_contestants(args, log):
                     worker.name = f"GPT-SoVITS, torch {worker.about['torch'].split('+')[0]}"
                     if threads != os.cpu_count():
                         worker.name += f", {threads} threads"
-                    found.append((worker, form, ["stream", "whole"]))
+                    found.append((worker, form, args.modes))
     if args.peers:
         found.append((Sonorant("sonorant", args.sonorant, args.starter.parent, args.starter.name, 1, log), "starter", ["stream"]))
         for peer in args.peers:
@@ -200,12 +207,15 @@ def measure(args):
                 order = contestants if round_ % 2 == 0 else contestants[::-1]
                 for contestant, form, modes in order:
                     for mode in modes:
-                        before = cpu_seconds(contestant.process.pid)
+                        ours = [contestant.process.pid, os.getpid()]
+                        before, busy_before = [cpu_seconds(pid) for pid in ours], busy_seconds()
                         run = contestant.speak(mode, args.tokens, args.seed + round_)
-                        cpu = cpu_seconds(contestant.process.pid) - before
-                        result["runs"].append(judge(run, contestant.name, form, mode, args.tokens, cpu))
-                        print(f"{form:9} {contestant.name:32} {mode:7} first {result['runs'][-1]['first_ms']:7.0f} ms   "
-                              f"RTF {result['runs'][-1]['rtf']:.3f}", file=sys.stderr)
+                        cpu, busy = [cpu_seconds(pid) - b for pid, b in zip(ours, before)], busy_seconds() - busy_before
+                        judged = judge(run, contestant.name, form, mode, args.tokens, cpu[0])
+                        judged["others_cpus"] = max(0.0, busy - sum(cpu) - 0.05) / run["total_s"]
+                        result["runs"].append(judged)
+                        print(f"{form:9} {contestant.name:32} {mode:7} first {judged['first_ms']:7.0f} ms   RTF {judged['rtf']:.3f}   "
+                              f"others took {judged['others_cpus']:.2f} CPUs", file=sys.stderr)
             for contestant, form, _ in contestants:
                 result["contestants"].append({"name": contestant.name, "form": form, "peak_mb": peak_mb(contestant.process.pid),
                                               **contestant.about})
@@ -218,7 +228,7 @@ def measure(args):
 def judge(run, name, form, mode, tokens, cpu):
     """Figures of one run. Speech is what the tokens are long, without the pause that both engines add."""
     speech = run["audio_s"] if form == "starter" else tokens * SECONDS_PER_TOKEN
-    if form != "starter" and not tokens <= run.get("tokens", tokens) <= tokens:
+    if form != "starter" and run.get("tokens", tokens) != tokens:
         raise SystemExit(f"{name}: {run['tokens']} tokens instead of {tokens}")
     if form != "starter" and not 0 <= run["audio_s"] - speech < 0.5:
         raise SystemExit(f"{name}: {run['audio_s']} s of audio for {tokens} tokens")
@@ -235,26 +245,34 @@ def machine():
     return f"{model[1] if model else 'unknown CPU'}, {os.cpu_count()} CPUs, {memory:.0f} GB"
 
 
+FIGURES = ("first_ms", "gapless_ms", "rtf", "cpu_s_per_s")
+
+
+def median_of(runs, figure):
+    return statistics.median(run[figure] for run in runs)
+
+
 def summary(parts):
-    """Medians of each contestant in each form and mode, and ratios to Sonorant in the same rounds."""
-    runs = [run for part in parts for run in part["runs"]]
+    """Medians of each contestant in each form and mode, and its ratios to Sonorant in the files where it took part."""
+    undisturbed = [[run for run in part["runs"] if run["others_cpus"] <= DISTURBED] for part in parts]
     peaks = {}
     for part in parts:
         for c in part["contestants"]:
             peaks[c["name"], c["form"]] = max(c["peak_mb"], peaks.get((c["name"], c["form"]), 0))
     rows = []
-    for key in dict.fromkeys((r["form"], r["name"], r["mode"]) for r in runs):
-        mine = [r for r in runs if (r["form"], r["name"], r["mode"]) == key]
+    for key in dict.fromkeys((r["form"], r["name"], r["mode"]) for runs in undisturbed for r in runs):
+        files = [runs for runs in undisturbed if any((r["form"], r["name"], r["mode"]) == key for r in runs)]
+        mine = [r for runs in files for r in runs if (r["form"], r["name"], r["mode"]) == key]
+        own = [r for runs in files for r in runs if (r["form"], r["name"]) == (key[0], "sonorant")]
         row = {"form": key[0], "name": key[1], "mode": key[2], "runs": len(mine), "peak_mb": peaks[key[1], key[0]]}
-        for figure in ("first_ms", "gapless_ms", "rtf", "cpu_s_per_s", "speech_s"):
+        for figure in FIGURES:
             values = [r[figure] for r in mine]
             row[figure] = {"median": statistics.median(values), "min": min(values), "max": max(values)}
+        if own and key[1] != "sonorant":
+            row["ratio"] = {figure: median_of(mine, figure) / median_of(own, figure) for figure in FIGURES}
         rows.append(row)
-    for row in rows:
-        own = next((r for r in rows if r["form"] == row["form"] and r["name"] == "sonorant"), None)
-        if own and own is not row:
-            row["ratio"] = {f: row[f]["median"] / own[f]["median"] for f in ("first_ms", "gapless_ms", "rtf", "cpu_s_per_s")}
-    return {"machine": parts[0]["machine"], "text": parts[0]["text"], "labels": sorted({p["label"] for p in parts}), "rows": rows}
+    return {"machine": parts[0]["machine"], "text": parts[0]["text"], "labels": sorted({p["label"] for p in parts}),
+            "disturbed": sum(len(p["runs"]) for p in parts) - sum(map(len, undisturbed)), "rows": rows}
 
 
 def report(args):
@@ -262,16 +280,17 @@ def report(args):
     if len({part["machine"] for part in parts}) > 1:
         raise SystemExit("these files are of different machines")
     result = summary(parts)
-    print(f"{result['machine']}; {', '.join(filter(None, result['labels']))}; median (min .. max)\n")
-    print("| Voice | Program | Way | First audio, ms | Plays without gaps after, ms | RTF | CPU s per s | Peak MB | First | Gapless | RTF | CPU |")
-    print("|---|---|---|---|---|---|---|---|---|---|---|---|")
+    print(f"{result['machine']}; {', '.join(filter(None, result['labels']))}; median (least .. most), and how many times Sonorant's; "
+          f"{result['disturbed']} runs left out because others took over {DISTURBED} of a CPU\n")
+    print("| Voice | Program | Way | First audio, ms | Plays without gaps after, ms | RTF | CPU s per s | Peak MB | Runs |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for row in result["rows"]:
         def cell(figure, digits):
             f = row[figure]
-            return f"{f['median']:.{digits}f} ({f['min']:.{digits}f} .. {f['max']:.{digits}f})"
-        ratios = [f"{row['ratio'][f]:.2f}x" if "ratio" in row else "1" for f in ("first_ms", "gapless_ms", "rtf", "cpu_s_per_s")]
+            text = f"{f['median']:.{digits}f} ({f['min']:.{digits}f} .. {f['max']:.{digits}f})"
+            return text + (f", **{row['ratio'][figure]:.2f}x**" if "ratio" in row else "")
         print(f"| {row['form']} | {row['name']} | {row['mode']} | {cell('first_ms', 0)} | {cell('gapless_ms', 0)} | {cell('rtf', 3)} | "
-              f"{cell('cpu_s_per_s', 2)} | {row['peak_mb']:.0f} | {' | '.join(ratios)} |")
+              f"{cell('cpu_s_per_s', 2)} | {row['peak_mb']:.0f} | {row['runs']} |")
     if args.json:
         args.json.write_text(json.dumps(result, indent=1))
 
@@ -289,6 +308,7 @@ def main():
     run.add_argument("--starter", type=pathlib.Path, default=ROOT / "models/pretrained/starter", help="Sonorant's voice beside the peers")
     run.add_argument("--threads", type=int, nargs="+", default=[os.cpu_count()], help="of upstream and the peers")
     run.add_argument("--sonorant-threads", type=int, nargs="+", default=[1])
+    run.add_argument("--modes", nargs="+", default=["stream", "whole"], choices=["stream", "stream8", "whole"], help="of upstream")
     run.add_argument("--rounds", type=int, default=4)
     run.add_argument("--seed", type=int, default=10)
     run.add_argument("--label", default="")

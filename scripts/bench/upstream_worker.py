@@ -27,8 +27,10 @@ OPTIONAL = ("torchaudio", "ffmpeg", "librosa", "librosa.filters", "pytorch_light
 # Parts of upstream that only the text front end and the reference need, and that want further packages.
 NOT_USED = ("text.LangSegmenter", "text.chinese", "text.cleaner", "tools.audio_sr", "sv")
 MODES = {
-    # streaming_mode 3 of api_v2.py: the earliest first audio upstream has.
+    # streaming_mode 3 of api_v2.py, chunks of 16 tokens: the earliest first audio upstream has as it ships.
     "stream": {"streaming_mode": True, "fixed_length_chunk": True, "parallel_infer": False, "split_bucket": False},
+    # The same with half the chunk, for who wants the first audio earlier still and takes seams twice as often.
+    "stream8": {"streaming_mode": True, "fixed_length_chunk": True, "parallel_infer": False, "split_bucket": False, "min_chunk_length": 8},
     # api_v2.py's defaults: the whole text, then all of its audio.
     "whole": {"streaming_mode": False, "parallel_infer": True},
 }
@@ -187,7 +189,7 @@ def load(args):
 
 def speak(tts, text, mode, tokens, seed):
     """Upstream stops after max_sec + 1 tokens; its whole mode then drops one of them."""
-    tts.configs.max_sec = tokens - 1 if mode == "stream" else tokens
+    tts.configs.max_sec = tokens if mode == "whole" else tokens - 1
     start, chunks, n = time.perf_counter(), [], 0
     for rate, audio in tts.run({"text": text, "text_lang": "en", "ref_audio_path": "prepared", "prompt_text": "Prepared.",
                                 "prompt_lang": "en", "seed": seed, **MODES[mode]}):
