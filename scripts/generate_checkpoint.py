@@ -2,16 +2,21 @@
 """Writes checkpoints in the form upstream's training saves them, with generated weights.
 
   generate_checkpoint.py samples DIR            the small files of tests/convert/data
-  generate_checkpoint.py voice VERSION DIR      a T2S (.ckpt) and an acoustic checkpoint (.pth) of full size; VERSION is v1,
-                                                v2, v2Pro, v2ProPlus, v3 or v4. They make no speech, but have the published
-                                                shapes, so that conversion and speed can be measured.
+  generate_checkpoint.py voice VERSION DIR      a T2S (.ckpt), an acoustic checkpoint (.pth) and for v3 and v4 a vocoder of
+                                                full size; VERSION is v1, v2, v2Pro, v2ProPlus, v3 or v4. They make no speech, but
+                                                have the published shapes, so that conversion and speed can be measured.
+  generate_checkpoint.py reference VERSION DIR --model ID
+                                                a voice folder of a prepared reference of 5 s beside the model folder ID
 
-Needs PyTorch. Keys and shapes are those that models/README.md and src/convert/forms.cpp tell; float16 as in fine-tuned files.
+The generated T2S never ends by itself: the row of its end mark is zero, which is never among the likeliest tokens. So it speaks
+until its budget, and whoever measures decides how long. Needs PyTorch. Keys and shapes are those that models/README.md and src/convert/forms.cpp tell; float16 as in fine-tuned files.
 """
 
 import argparse
 import io
+import json
 import pathlib
+import struct
 import sys
 import types
 from collections import OrderedDict
@@ -19,8 +24,14 @@ from collections import OrderedDict
 import torch
 
 MARKS = {"v2Pro": b"05", "v2ProPlus": b"06"}
+EOS = 1024
 MODEL_CONFIG = {"inter_channels": 192, "hidden_channels": 192, "filter_channels": 768, "n_heads": 2, "n_layers": 6,
                 "kernel_size": 3, "gin_channels": 512, "semantic_frame_rate": "25hz", "freeze_quantizer": True}
+GENERATOR_CONFIG = {"p_dropout": 0.0, "resblock": "1", "resblock_kernel_sizes": [3, 7, 11],
+                    "resblock_dilation_sizes": [[1, 3, 5]] * 3, "upsample_rates": [10, 8, 2, 2, 2],
+                    "upsample_initial_channel": 512, "upsample_kernel_sizes": [16, 16, 8, 2, 2]}
+DATA_CONFIG = {"sampling_rate": 32000, "filter_length": 2048, "hop_length": 640, "win_length": 2048, "n_mel_channels": 128,
+               "n_speakers": 300}
 
 
 class HParams:
@@ -102,7 +113,8 @@ class Weights:
         self.add(name + ".weight_v", *shape)
         v = self.state[name + ".weight_v"].float()
         self.state[name + ".weight_g"] = v.pow(2).sum(dim=(1, 2), keepdim=True).sqrt().half()
-        self.add(name + ".bias", n_bias)
+        if n_bias:
+            self.add(name + ".bias", n_bias)
 
 
 def t2s(version):
@@ -123,8 +135,9 @@ def t2s(version):
         w.linear(layer + "norm1", d)
         w.linear(layer + "norm2", d)
     w.add("model.ar_predict_layer.weight", 1025, d)
+    w.state["model.ar_predict_layer.weight"][EOS] = 0
     config = {"model": {"vocab_size": 1025, "phoneme_vocab_size": vocab, "embedding_dim": d, "hidden_dim": d, "head": 16,
-                        "linear_units": 2048, "n_layer": 24, "dropout": 0, "EOS": 1024, "random_bert": 0},
+                        "linear_units": 2048, "n_layer": 24, "dropout": 0, "EOS": EOS, "random_bert": 0},
               "data": {"max_sec": 54, "num_workers": 4, "pad_val": 1024}, "train": {"epochs": 15, "precision": "16-mixed"},
               "output_dir": "logs/sample/logs_s1", "inference": {"top_k": 15}}
     return OrderedDict(weight=w.state, config=config, info="GPT-e15")
@@ -138,17 +151,43 @@ def wavenet(w, name, channels, layers, ge):
         w.normed(f"{name}.res_skip_layers.{i}", out, out, channels, 1)
 
 
-def decoder(w, channels, ge, kernels):
-    w.linear("dec.conv_pre", channels, 192, 7)
-    w.linear("dec.cond", channels, ge, 1)
+def generator(w, prefix, channels, kernels, ups="ups.{}"):
     for i, kernel in enumerate(kernels):
         c = channels >> (i + 1)
-        w.normed(f"dec.ups.{i}", c, 2 * c, c, kernel)
+        w.normed(prefix + ups.format(i), c, 2 * c, c, kernel)
         for j, k in enumerate((3, 7, 11)):
             for convs in ("convs1", "convs2"):
                 for m in range(3):
-                    w.normed(f"dec.resblocks.{3 * i + j}.{convs}.{m}", c, c, c, k)
+                    w.normed(f"{prefix}resblocks.{3 * i + j}.{convs}.{m}", c, c, c, k)
+
+
+def decoder(w, channels, ge, kernels):
+    w.linear("dec.conv_pre", channels, 192, 7)
+    w.linear("dec.cond", channels, ge, 1)
+    generator(w, "dec.", channels, kernels)
     w.add("dec.conv_post.weight", 1, channels >> len(kernels), 7)
+
+
+def vocoder(version):
+    """v3: BigVGAN; v4: HiFi-GAN."""
+    w = Weights()
+    channels, kernels = (1536, [8, 8, 4, 4, 4, 4]) if version == "v3" else (512, [20, 12, 4, 4, 4])
+    last = channels >> len(kernels)
+    if version == "v4":
+        w.linear("conv_pre", channels, 100, 7)
+        generator(w, "", channels, kernels)
+        w.linear("conv_post", 1, last, 7)
+        return w.state
+    w.normed("conv_pre", channels, channels, 100, 7)
+    generator(w, "", channels, kernels, ups="ups.{}.0")
+    for i in range(3 * len(kernels)):
+        for j in range(6):
+            for part in ("alpha", "beta"):
+                w.add(f"resblocks.{i}.activations.{j}.act.{part}", channels >> (i // 3 + 1))
+    for part in ("alpha", "beta"):
+        w.add(f"activation_post.act.{part}", last)
+    w.normed("conv_post", 0, 1, last, 7)
+    return {"generator": w.state}
 
 
 def flow_matching(w):
@@ -234,9 +273,42 @@ def acoustic(version):
         w.linear("sv_emb", ge, 20480)
         w.linear("ge_to512", 512, ge)
         w.add("prelu.weight", ge)
-    config = HParams(train={"segment_size": 20480, "epochs": 8}, data={"sampling_rate": 32000, "hop_length": 640},
-                     model=dict(MODEL_CONFIG, version=version, gin_channels=ge), name="sample")
+    config = HParams(train={"segment_size": 20480, "epochs": 8}, data=DATA_CONFIG, name="sample",
+                     model=dict(MODEL_CONFIG, **GENERATOR_CONFIG, version=version, gin_channels=ge))
+    if version == "v2ProPlus":
+        config.model.upsample_initial_channel, config.model.upsample_kernel_sizes = 768, [20, 16, 8, 2, 2]
     return OrderedDict(weight=w.state, config=config, info="8epoch_200iteration")
+
+
+def write_safetensors(tensors, path):
+    names = {torch.float32: "F32", torch.int32: "I32"}
+    header, data = {}, b""
+    for name, tensor in tensors.items():
+        raw = tensor.contiguous().numpy().tobytes()
+        header[name] = {"dtype": names[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [len(data), len(data) + len(raw)]}
+        data += raw
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+def reference(version, model, folder):
+    """The prepared reference that models/README.md describes, 5 s long, of noise."""
+    g = torch.Generator().manual_seed(2)
+    tensors = {
+        "prompt_tokens": torch.randint(0, 1024, (125,), generator=g, dtype=torch.int32),
+        "prompt_phonemes": torch.randint(10, 300, (60,), generator=g, dtype=torch.int32),
+        "spectrogram.0": torch.rand(250, 1025, generator=g),
+    }
+    if "Pro" in version:
+        tensors["speaker_embedding.0"] = torch.rand(20480, generator=g) - 0.5
+    if version in ("v3", "v4"):
+        tensors["mel"] = 4 * torch.rand(468 if version == "v3" else 500, 100, generator=g) - 7
+    write_safetensors(tensors, folder / "reference.safetensors")
+    rate = {"v3": 24000, "v4": 48000}.get(version, 32000)
+    manifest = {"format": 2, "form": version.lower(), "id": folder.name, "name": folder.name, "license": "",
+                "languages": ["zh", "en"], "sample_rate_hz": rate, "text": {"word_separator": ""}, "model": model,
+                "reference": {"file": "reference.safetensors"}}
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2))
 
 
 def main():
@@ -246,14 +318,23 @@ def main():
     voice = commands.add_parser("voice")
     voice.add_argument("version", choices=["v1", "v2", "v2Pro", "v2ProPlus", "v3", "v4"])
     voice.add_argument("folder", type=pathlib.Path)
+    prepared = commands.add_parser("reference")
+    prepared.add_argument("version", choices=["v1", "v2", "v2Pro", "v2ProPlus", "v3", "v4"])
+    prepared.add_argument("folder", type=pathlib.Path)
+    prepared.add_argument("--model", required=True)
     args = parser.parse_args()
     name_hparams_as_upstream()
     args.folder.mkdir(parents=True, exist_ok=True)
     if args.command == "samples":
         samples(args.folder)
         return
+    if args.command == "reference":
+        reference(args.version, args.model, args.folder)
+        return
     save(t2s(args.version), args.folder / "sample-e15.ckpt")
     save(acoustic(args.version), args.folder / "sample_e8_s200.pth", mark=MARKS.get(args.version))
+    if args.version in ("v3", "v4"):
+        save(vocoder(args.version), args.folder / ("bigvgan_generator.pt" if args.version == "v3" else "vocoder.pth"))
 
 
 if __name__ == "__main__":

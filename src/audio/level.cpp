@@ -93,4 +93,13 @@ double loudness_lufs(std::span<const float> pcm, int rate_hz) {
   return to_lufs(mean_above(powers, std::max(-70.0, ungated - 10.0)));
 }
 
+void limit_peaks(std::span<float> pcm) noexcept {
+  constexpr float kKnee = 0.7F;
+  constexpr float kRoom = 0.28F;
+  for (float& x : pcm) {
+    const float over = std::abs(x) - kKnee;
+    if (over > 0) x = std::copysign(kKnee + kRoom * std::tanh(over / kRoom), x);
+  }
+}
+
 }  // namespace tts

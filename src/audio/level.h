@@ -15,4 +15,9 @@ namespace tts {
 /// -70, relative gate -10). -120 when shorter than one block or when nothing passes the gates. rate_hz >= 8000.
 [[nodiscard]] double loudness_lufs(std::span<const float> pcm, int rate_hz);
 
+/// Keeps samples within +-0.98 and leaves those within +-0.7 as they are: between, a smooth bend (tanh), sample by
+/// sample, so that pieces are limited as the whole would be and nothing is held back. No order of loud sounds is
+/// changed.
+void limit_peaks(std::span<float> pcm) noexcept;
+
 }  // namespace tts

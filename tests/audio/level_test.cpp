@@ -1,5 +1,7 @@
 #include "src/audio/level.h"
 
+#include <cmath>
+#include <cstddef>
 #include <vector>
 
 #include "tests/audio/signals.h"
@@ -37,5 +39,23 @@ TEST_SUITE("audio/level") {
   TEST_CASE("silence and short sounds have no loudness") {
     CHECK(loudness_lufs(std::vector<float>(48000), 48000) == -120.0);
     CHECK(loudness_lufs(sine(997, 4800, 48000), 48000) == -120.0);
+  }
+
+  TEST_CASE("limited peaks stay below full scale, in order, and what is not loud is untouched") {
+    std::vector<float> pcm;
+    for (int i = -3000; i <= 3000; ++i) pcm.push_back(static_cast<float>(i) * 1e-3F);
+    std::vector<float> limited = pcm;
+    limit_peaks(limited);
+    for (std::size_t i = 0; i < pcm.size(); ++i) {
+      CAPTURE(pcm[i]);
+      if (std::abs(pcm[i]) <= 0.7F) CHECK(limited[i] == pcm[i]);
+      CHECK(std::abs(limited[i]) <= 0.98F);
+      CHECK(limited[i] == -limited[pcm.size() - 1 - i]);
+      if (i > 0) {
+        CHECK(limited[i] >= limited[i - 1]);
+        CHECK(limited[i] - limited[i - 1] <= 1.1e-3F);  // no jump at the knee
+      }
+    }
+    CHECK(limited[4000] == doctest::Approx(0.9212).epsilon(1e-4));  // of 1
   }
 }
