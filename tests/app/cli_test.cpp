@@ -1,5 +1,6 @@
 #include "src/app/cli.h"
 
+#include <fstream>
 #include <map>
 #include <string>
 #include <vector>
@@ -53,12 +54,20 @@ TEST_SUITE("app/cli") {
     CHECK(bench.socket);
     CHECK(bench.runs == 50);
     CHECK(bench.text.empty());
+    CHECK(bench.streams.empty());
+    const auto streams = std::get<BenchCommand>(
+        parsed({"bench", "--runs", "0", "--streams", "1,4,16", "--search", "--seconds", "2.5"}).command);
+    CHECK(streams.runs == 0);
+    CHECK(streams.streams == std::vector{1, 4, 16});
+    CHECK(streams.search);
+    CHECK(streams.seconds == 2.5);
+    CHECK(streams.attach == 0);
   }
 
   TEST_CASE("voices add and remove") {
-    const Invocation invocation =
-        parsed({"voices", "add", "--model", "m", "--ref", "a.wav", "--text", "Hi.", "--lang", "en", "--aux", "b.wav",
-                "--aux", "c.wav", "--id", "ann", "--name", "Ann", "--models", "dir", "--voices", "v"});
+    const Invocation invocation = parsed({"voices", "add", "--model",  "m",     "--ref",    "a.wav", "--text", "Hi.",
+                                          "--lang", "en",  "--aux",    "b.wav", "--aux",    "c.wav", "--id",   "ann",
+                                          "--name", "Ann", "--models", "dir",   "--voices", "v"});
     const auto& add = std::get<AddVoiceCommand>(invocation.command);
     CHECK(add.model == "m");
     CHECK(add.reference == "a.wav");
@@ -101,6 +110,31 @@ TEST_SUITE("app/cli") {
     CHECK(std::get<Exit>(parse_command_line(Args{"convert", "--help"})).text.find("LoRA") != std::string::npos);
   }
 
+  TEST_CASE("every command of the README is understood") {
+    std::ifstream readme("README.md");
+    const std::string program = "build/release/sonorant ";
+    int commands = 0;
+    for (std::string line; std::getline(readme, line);) {
+      if (!line.starts_with(program)) continue;
+      Args args(1);
+      bool is_quoted = false;
+      for (const char c : line.substr(program.size())) {
+        if (c == '"') {
+          is_quoted = !is_quoted;
+        } else if (c == ' ' && !is_quoted) {
+          args.emplace_back();
+        } else {
+          args.back() += c;
+        }
+      }
+      CAPTURE(line);
+      const auto result = parse_command_line(args);
+      if (const auto* exit = std::get_if<Exit>(&result)) FAIL_CHECK(exit->text);
+      ++commands;
+    }
+    CHECK(commands >= 8);
+  }
+
   TEST_CASE("help and version leave with 0") {
     for (const Args& args : {Args{"--help"}, Args{"say", "--help"}, Args{"--version"}}) {
       const auto result = parse_command_line(args);
@@ -116,9 +150,10 @@ TEST_SUITE("app/cli") {
          {Args{}, Args{"sing"}, Args{"say"}, Args{"say", "hello"}, Args{"say", "--out", "a.wav"},
           Args{"serve", "--prot", "1"}, Args{"say", "--out", "a.wav", "--speed", "3", "x"},
           Args{"say", "--out", "a.wav", "--speed", "fast", "x"}, Args{"say", "--out", "a.wav", "--seed", "-1", "x"},
-          Args{"say", "--out", "a.wav", "--seed", "18446744073709551616", "x"}, Args{"bench", "--runs", "0"},
-          Args{"serve", "extra"}, Args{"convert", "a.pth"}, Args{"convert", "--out", "x"}, Args{"models"},
-          Args{"models", "list"}, Args{"models", "fetch", "extra"}}) {
+          Args{"say", "--out", "a.wav", "--seed", "18446744073709551616", "x"}, Args{"bench", "--runs", "-1"},
+          Args{"bench", "--streams", "4,0"}, Args{"bench", "--pid", "1"}, Args{"serve", "extra"},
+          Args{"convert", "a.pth"}, Args{"convert", "--out", "x"}, Args{"models"}, Args{"models", "list"},
+          Args{"models", "fetch", "extra"}}) {
       const auto result = parse_command_line(args);
       CAPTURE(args.empty() ? "" : args.front());
       REQUIRE(std::holds_alternative<Exit>(result));
