@@ -1,7 +1,9 @@
 #include "models/hifigan.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -16,38 +18,91 @@ namespace {
 /// Frames that are taken through all layers at once: their samples stay in the second-level cache.
 constexpr std::int64_t kPieceFrames = 16;
 
+std::span<const float> span_of(const at::Tensor& x) {
+  return {x.data_ptr<float>(), static_cast<std::size_t>(x.numel())};
+}
+
 }  // namespace
 
 Hifigan::Hifigan(const WeightScope& weights, const HifiganConfig& config) : config_(config) {
-  pre_ = SampleConv(weights("conv_pre").get("weight", {config.channels, config.in, 7}),
-                    weights("conv_pre").get("bias", {config.channels}));
   if (config.condition > 0) {
-    condition_ = Linear(weights("cond"), config.condition, config.channels, true);
+    condition_ = Linear(weights("cond").with(Precision::fp32), config.condition, config.channels, true);
+  }
+  const std::int64_t narrowest = config.channels >> config.rates.size();
+  const bool bf16 = weights.precision() == Precision::bf16 && narrowest % 16 == 0 && config.in % 2 == 0;
+  if (bf16) {
+    bf16_ = std::make_shared<Bf16Hifigan>();
+  }
+  // [out, in, kernel] as [out, kernel, in].
+  const auto view = [](const at::Tensor& by_tap, const at::Tensor& bias, std::int64_t dilation) {
+    return Bf16Hifigan::Conv{.weight = by_tap.data_ptr<float>(),
+                             .bias = bias.defined() ? span_of(bias) : std::span<const float>(),
+                             .out = by_tap.size(0),
+                             .kernel = by_tap.size(1),
+                             .in = by_tap.size(2),
+                             .dilation = dilation};
+  };
+  const auto by_tap = [](const at::Tensor& weight) { return weight.permute({0, 2, 1}).contiguous(); };
+
+  const at::Tensor pre = weights("conv_pre").get("weight", {config.channels, config.in, 7});
+  const at::Tensor pre_bias = weights("conv_pre").get("bias", {config.channels});
+  const at::Tensor post = weights("conv_post").get("weight", {1, narrowest, 7});
+  const at::Tensor post_bias = config.out_bias ? weights("conv_post").get("bias", {1}) : at::Tensor();
+  if (bf16) {
+    bf16_->set_first(view(by_tap(pre), pre_bias, 1));
+    bf16_->set_last(view(by_tap(post), post_bias, 1));
+  } else {
+    pre_ = SampleConv(pre, pre_bias);
+    post_ = SampleConv(post, post_bias);
   }
   std::int64_t channels = config.channels;
   std::int64_t n_block = 0;
   for (std::size_t i = 0; i < config.rates.size(); ++i) {
     const WeightScope up = weights("ups", static_cast<std::int64_t>(i));
     // Transposed convolution: axis 0 is the input channel, also for the weight norm.
-    ups_.emplace_back(fold_weight_norm(up, "", {channels, channels / 2, config.kernels[i]}),
-                      up.get("bias", {channels / 2}), config.rates[i]);
+    const at::Tensor up_weight = fold_weight_norm(up, "", {channels, channels / 2, config.kernels[i]});
+    const at::Tensor up_bias = up.get("bias", {channels / 2});
     channels /= 2;
+    if (bf16) {
+      const Polyphase p = make_polyphase(up_weight, up_bias, config.rates[i]);
+      bf16_->add_stage({.weight = p.weight.data_ptr<float>(),
+                        .bias = span_of(p.bias),
+                        .rate = config.rates[i],
+                        .out = channels,
+                        .taps = p.weight.size(1),
+                        .in = p.weight.size(2),
+                        .left = p.left,
+                        .right = p.right});
+    } else {
+      ups_.emplace_back(up_weight, up_bias, config.rates[i]);
+    }
     for (const std::int64_t kernel : config.block_kernels) {
       const WeightScope scope = weights("resblocks", n_block++);
+      std::array<std::vector<at::Tensor>, 2> kept;  // alive until they are packed
+      std::array<std::vector<Bf16Hifigan::Conv>, 2> views;
       ResBlock block;
       for (std::size_t m = 0; m < config.block_dilations.size(); ++m) {
-        const WeightScope first = scope("convs1", static_cast<std::int64_t>(m));
-        const WeightScope second = scope("convs2", static_cast<std::int64_t>(m));
-        block.first.emplace_back(fold_weight_norm(first, "", {channels, channels, kernel}),
-                                 first.get("bias", {channels}), config.block_dilations[m]);
-        block.second.emplace_back(fold_weight_norm(second, "", {channels, channels, kernel}),
-                                  second.get("bias", {channels}));
+        for (const std::size_t half : {0U, 1U}) {
+          const WeightScope conv = scope(half == 0 ? "convs1" : "convs2", static_cast<std::int64_t>(m));
+          const at::Tensor weight = fold_weight_norm(conv, "", {channels, channels, kernel});
+          const at::Tensor bias = conv.get("bias", {channels});
+          const std::int64_t dilation = half == 0 ? config.block_dilations[m] : 1;
+          if (bf16) {
+            kept[half].push_back(by_tap(weight));
+            views[half].push_back(view(kept[half].back(), bias, dilation));
+            kept[half].push_back(bias);
+          } else {
+            (half == 0 ? block.first : block.second).emplace_back(weight, bias, dilation);
+          }
+        }
       }
-      blocks_.push_back(std::move(block));
+      if (bf16) {
+        bf16_->add_block(views[0], views[1]);
+      } else {
+        blocks_.push_back(std::move(block));
+      }
     }
   }
-  post_ = SampleConv(weights("conv_post").get("weight", {1, channels, 7}),
-                     config.out_bias ? weights("conv_post").get("bias", {1}) : at::Tensor());
 }
 
 /// Walks through the layers of one step, each with the tensor it keeps between steps. Signals are [samples, channels].
@@ -125,7 +180,7 @@ at::Tensor Hifigan::forward(const at::Tensor& mel, const at::Tensor& condition, 
   for (std::int64_t b = 0; b < mel.size(0); ++b) {
     State state = initial_state(config_.condition > 0 ? condition[b].reshape({-1}) : at::Tensor());
     const at::Tensor frames = mel[b].t();
-    waves.push_back(probe != nullptr ? step_piece(frames, state, true, probe) : step(frames, state, true));
+    waves.push_back(probe != nullptr && !is_bf16() ? step_piece(frames, state, true, probe) : step(frames, state, true));
   }
   return at::stack(waves);
 }
@@ -135,6 +190,9 @@ Hifigan::State Hifigan::initial_state(const at::Tensor& condition) const {
   if (config_.condition > 0) {
     check_shape(condition, {config_.condition}, "vocoder speaker embedding");
     state.condition = condition_(condition.unsqueeze(0)).squeeze(0);
+  }
+  if (is_bf16()) {
+    state.bf16 = bf16_->initial_state(state.condition.defined() ? span_of(state.condition) : std::span<const float>());
   }
   return state;
 }
@@ -146,6 +204,13 @@ at::Tensor Hifigan::step(const at::Tensor& frames, State& state, bool last) cons
   }
   state.ended = last;
   const std::int64_t n = frames.size(0);
+  if (is_bf16()) {
+    const at::Tensor rows = frames.contiguous();
+    const std::vector<float> wave = bf16_->step(rows.data_ptr<float>(), n, state.bf16, last);
+    at::Tensor out = at::empty({static_cast<std::int64_t>(wave.size())}, at::kFloat);
+    std::copy(wave.begin(), wave.end(), out.data_ptr<float>());
+    return out;
+  }
   if (n <= kPieceFrames) {
     return step_piece(frames, state, last, nullptr);
   }
@@ -202,22 +267,23 @@ at::Tensor Hifigan::step_piece(const at::Tensor& frames, State& state, bool last
 }
 
 std::int64_t Hifigan::certain_samples(std::int64_t n_frames) const {
-  std::int64_t n = n_frames - pre_.span() / 2;
-  const std::size_t per_stage = config_.block_kernels.size();
-  for (std::size_t i = 0; i < ups_.size(); ++i) {
-    n = std::max<std::int64_t>(0, n - ups_[i].right()) * config_.rates[i];
-    std::int64_t behind = 0;
-    for (std::size_t j = 0; j < per_stage; ++j) {
-      const ResBlock& block = blocks_[i * per_stage + j];
+  constexpr std::int64_t kReach = 3;  // of the first and the last convolution
+  std::int64_t n = n_frames - kReach;
+  for (std::size_t i = 0; i < config_.rates.size(); ++i) {
+    const std::int64_t rate = config_.rates[i];
+    const std::int64_t ahead = (rate - 1 + (config_.kernels[i] - rate) / 2) / rate;
+    n = std::max<std::int64_t>(0, n - ahead) * rate;
+    std::int64_t behind = 0;  // of the widest block
+    for (const std::int64_t kernel : config_.block_kernels) {
       std::int64_t sum = 0;
-      for (std::size_t m = 0; m < block.first.size(); ++m) {
-        sum += (block.first[m].span() + block.second[m].span()) / 2;
+      for (const std::int64_t dilation : config_.block_dilations) {
+        sum += (kernel - 1) * (dilation + 1) / 2;
       }
       behind = std::max(behind, sum);
     }
     n -= behind;
   }
-  return std::max<std::int64_t>(0, n - post_.span() / 2);
+  return std::max<std::int64_t>(0, n - kReach);
 }
 
 std::int64_t Hifigan::hop_samples() const {

@@ -1,10 +1,12 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
 
+#include "models/bf16_hifigan.h"
 #include "models/layers.h"
 #include "models/sample_conv.h"
 
@@ -22,8 +24,8 @@ struct HifiganConfig {
 };
 
 /// Mel frames (v4) or latents (v2 family) to waveform: the HiFi-GAN generator (Kong et al. 2020, sec. 2.2).
-/// Convolutions are symmetric: a sample needs about 12 (v4) or 11 (v2) input frames
-/// on either side of its own.
+/// Convolutions are symmetric: a sample needs about 12 (v4) or 11 (v2) input frames on either side of its own. With
+/// weights of Precision::bf16 (and channel counts that are multiples of 16) the work is done by Bf16Hifigan.
 class Hifigan {
  public:
   /// Keys "conv_pre", "ups.#", "resblocks.#.convs{1,2}.#", "conv_post", "cond"; ups and resblocks with or without
@@ -34,12 +36,15 @@ class Hifigan {
   /// -> [batch, frames * hop], in [-1, 1].
   [[nodiscard]] at::Tensor forward(const at::Tensor& mel, const at::Tensor& condition = {},
                                    const Probe* probe = nullptr) const;
+  /// Whether it computes in bfloat16; a probe then sees nothing.
+  [[nodiscard]] bool is_bf16() const { return bf16_ != nullptr; }
 
   /// One utterance in a stream: what every convolution still needs of its input, and the shorter sides of the sums.
   /// Nothing is computed twice, and any chunking equals forward() of the whole.
   struct State {
     at::Tensor condition;          ///< [channels], or undefined
     std::vector<at::Tensor> held;  ///< in the order of the layers
+    Bf16Hifigan::State bf16;       ///< instead, in that precision
     bool ended = false;
   };
   /// condition [condition], undefined when the config has none.
@@ -53,6 +58,7 @@ class Hifigan {
 
  private:
   class Cursor;
+  void load_bf16(const WeightScope& weights);
   struct ResBlock {
     std::vector<SampleConv> first, second;  ///< one pair per dilation
   };
@@ -60,6 +66,7 @@ class Hifigan {
   [[nodiscard]] at::Tensor step_piece(const at::Tensor& frames, State& state, bool last, const Probe* probe) const;
 
   HifiganConfig config_;
+  std::shared_ptr<Bf16Hifigan> bf16_;
   SampleConv pre_, post_;
   Linear condition_;
   std::vector<SampleUpsampler> ups_;

@@ -5,23 +5,26 @@
 #include <cstdlib>
 #include <new>
 
+#include <sys/mman.h>
+
 #include "models/kernels_impl.h"
 
 namespace tts {
 
-FloatBuffer::FloatBuffer(std::size_t size) : size_(size) {
-  constexpr std::size_t kAlign = 64;
-  const std::size_t bytes = (std::max<std::size_t>(size, 1) * sizeof(float) + kAlign - 1) / kAlign * kAlign;
-  data_.reset(static_cast<float*>(std::aligned_alloc(kAlign, bytes)));
-  if (!data_) throw std::bad_alloc();
+void* allocate_aligned(std::size_t bytes, bool huge) {
+  constexpr std::size_t kHugePage = std::size_t{1} << 21U;
+  const std::size_t align = huge && bytes >= kHugePage ? kHugePage : 64;
+  const std::size_t whole = (std::max<std::size_t>(bytes, 1) + align - 1) / align * align;
+  void* memory = std::aligned_alloc(align, whole);
+  if (memory == nullptr) throw std::bad_alloc();
+#if defined(MADV_HUGEPAGE)
+  if (align == kHugePage) (void)madvise(memory, whole, MADV_HUGEPAGE);  // a wish: without it, it is only slower
+#endif
+  return memory;
 }
 
-void FloatBuffer::Free::operator()(float* memory) const noexcept {
+void free_aligned(void* memory) noexcept {
   std::free(memory);
-}
-
-void FloatBuffer::fill(float value) noexcept {
-  std::fill_n(data_.get(), size_, value);
 }
 
 std::vector<const Kernels*> supported_kernels() {

@@ -9,23 +9,33 @@
 
 namespace tts {
 
-/// Floats on a 64-byte boundary; uninitialised, so that a large buffer costs memory only where it is written.
-class FloatBuffer {
+/// Memory on a 64-byte boundary; `huge` asks the system for large pages, for what is read from end to end again and
+/// again. Throws std::bad_alloc.
+[[nodiscard]] void* allocate_aligned(std::size_t bytes, bool huge);
+void free_aligned(void* memory) noexcept;
+
+/// Numbers on a 64-byte boundary; uninitialised, so that a large buffer costs memory only where it is written.
+template <class T>
+class AlignedBuffer {
  public:
-  FloatBuffer() = default;
-  explicit FloatBuffer(std::size_t size);
-  [[nodiscard]] float* data() noexcept { return data_.get(); }
-  [[nodiscard]] const float* data() const noexcept { return data_.get(); }
+  AlignedBuffer() = default;
+  explicit AlignedBuffer(std::size_t size, bool huge = false)
+      : data_(static_cast<T*>(allocate_aligned(size * sizeof(T), huge))), size_(size) {}
+  [[nodiscard]] T* data() noexcept { return data_.get(); }
+  [[nodiscard]] const T* data() const noexcept { return data_.get(); }
   [[nodiscard]] std::size_t size() const noexcept { return size_; }
-  void fill(float value) noexcept;
+  void fill(T value) noexcept {
+    for (std::size_t i = 0; i < size_; ++i) data_[i] = value;
+  }
 
  private:
   struct Free {
-    void operator()(float* memory) const noexcept;
+    void operator()(T* memory) const noexcept { free_aligned(memory); }
   };
-  std::unique_ptr<float[], Free> data_;
+  std::unique_ptr<T[], Free> data_;
   std::size_t size_ = 0;
 };
+using FloatBuffer = AlignedBuffer<float>;
 
 /// The float32 loops of the T2S decode step for one instruction set. At its size the call overhead of tensor
 /// operators is larger than the arithmetic, and a one-row product must run at memory speed, so these are plain C++ on
@@ -35,7 +45,8 @@ struct Kernels {
   std::int64_t panel;  ///< output columns per packed panel
 
   /// y[m, out] = x[m, in] W^T + bias, with W packed by PackedLinear. `bias` may be null. relu: max(y, 0) afterwards.
-  /// Row i of x starts at x + i * ldx, likewise y.
+  /// A row of y is the same to the last bit whatever m is and whatever the other rows hold. Row i of x starts at x + i
+  /// * ldx, likewise y.
   void (*linear)(const float* x, std::int64_t ldx, std::int64_t m, const float* packed, const float* bias,
                  std::int64_t in, std::int64_t out, float* y, std::int64_t ldy, bool relu);
   /// The same with weights in IEEE half, widened exactly; null where the instruction set cannot.

@@ -13,18 +13,22 @@
 
 namespace tts {
 
-Linear::Linear(const at::Tensor& weight, const at::Tensor& bias) {
+Linear::Linear(const at::Tensor& weight, const at::Tensor& bias, Precision precision) {
   const at::Tensor w = weight.contiguous();
   const at::Tensor b = bias.defined() ? bias.contiguous() : at::Tensor();
-  packed_ = std::make_shared<PackedLinear>(
-      kernels(), w.data_ptr<float>(), w.size(0), w.size(1),
-      b.defined() ? std::span<const float>(b.data_ptr<float>(), static_cast<std::size_t>(b.numel()))
-                  : std::span<const float>());
+  const auto offsets = b.defined()
+                           ? std::span<const float>(b.data_ptr<float>(), static_cast<std::size_t>(b.numel()))
+                           : std::span<const float>();
+  if (precision == Precision::bf16) {
+    bf16_ = std::make_shared<Bf16Weight>(w.data_ptr<float>(), w.size(0), 1, w.size(1), offsets);
+  } else {
+    packed_ = std::make_shared<PackedLinear>(kernels(), w.data_ptr<float>(), w.size(0), w.size(1), offsets);
+  }
 }
 
 Linear::Linear(const WeightScope& scope, std::int64_t in, std::int64_t out, bool pointwise_conv)
     : Linear(pointwise_conv ? scope.get("weight", {out, in, 1}).squeeze(2) : scope.get("weight", {out, in}),
-             scope.get("bias", {out})) {}
+             scope.get("bias", {out}), scope.precision()) {}
 
 at::Tensor Linear::operator()(const at::Tensor& x, bool relu) const {
   if (x.size(-1) != in()) {
@@ -42,6 +46,10 @@ at::Tensor Linear::operator()(const at::Tensor& x, bool relu) const {
 at::Tensor Linear::apply(const float* x, std::int64_t stride, std::int64_t rows, bool relu) const {
   at::Tensor y = at::empty({rows, out()}, at::kFloat);
   auto* to = y.data_ptr<float>();
+  if (bf16_) {
+    bf16_->apply(x, stride, rows, to, relu);
+    return y;
+  }
   // The kernel sums a lone row in another order than rows in pairs: an odd last row is computed as a pair of itself.
   const std::int64_t paired = rows - rows % 2;
   packed_->apply(x, stride, paired, to, out(), relu);
@@ -53,13 +61,13 @@ at::Tensor Linear::apply(const float* x, std::int64_t stride, std::int64_t rows,
   return y;
 }
 
-FrameConv::FrameConv(const at::Tensor& weight, const at::Tensor& bias)
-    : linear_(weight.permute({0, 2, 1}).reshape({weight.size(0), weight.size(1) * weight.size(2)}), bias),
+FrameConv::FrameConv(const at::Tensor& weight, const at::Tensor& bias, Precision precision)
+    : linear_(weight.permute({0, 2, 1}).reshape({weight.size(0), weight.size(1) * weight.size(2)}), bias, precision),
       in_(weight.size(1)),
       kernel_(weight.size(2)) {}
 
 FrameConv::FrameConv(const WeightScope& scope, std::int64_t in, std::int64_t out, std::int64_t kernel)
-    : FrameConv(scope.get("weight", {out, in, kernel}), scope.get("bias", {out})) {}
+    : FrameConv(scope.get("weight", {out, in, kernel}), scope.get("bias", {out}), scope.precision()) {}
 
 at::Tensor FrameConv::valid(const at::Tensor& x, bool relu) const {
   check_shape(x, {-1, in_}, "convolution input");

@@ -103,29 +103,36 @@ at::Tensor SampleConv::valid(const at::Tensor& x) const {
   return out;
 }
 
-SampleUpsampler::SampleUpsampler(const at::Tensor& weight, const at::Tensor& bias, std::int64_t rate)
-    : in_(weight.size(0)), out_(weight.size(1)), rate_(rate) {
+Polyphase make_polyphase(const at::Tensor& weight, const at::Tensor& bias, std::int64_t rate) {
   const std::int64_t kernel = weight.size(2);
   const std::int64_t cut = (kernel - rate) / 2;
   if (kernel < rate || (kernel - rate) % 2 != 0) {
     throw ModelError("upsampling kernel: got " + std::to_string(kernel) + ", wanted the rate " + std::to_string(rate) +
                      " or more by an even number");
   }
-  left_ = (kernel - 1 - cut) / rate;
-  right_ = (rate - 1 + cut) / rate;
+  Polyphase p{.weight = {}, .bias = bias.repeat({rate}), .left = (kernel - 1 - cut) / rate,
+              .right = (rate - 1 + cut) / rate};
   // Sample r of frame a is the sum over frames a + o of tap r + cut - o * rate.
-  at::Tensor rows = at::zeros({rate, out_, left_ + 1 + right_, in_}, at::kFloat);
-  std::vector<float> offsets(static_cast<std::size_t>(rate * out_), 0.0F);
+  const at::Tensor rows = at::zeros({rate, weight.size(1), p.left + 1 + p.right, weight.size(0)}, at::kFloat);
   for (std::int64_t r = 0; r < rate; ++r) {
-    for (std::int64_t o = -left_; o <= right_; ++o) {
+    for (std::int64_t o = -p.left; o <= p.right; ++o) {
       const std::int64_t tap = r + cut - o * rate;
       if (tap >= 0 && tap < kernel) {
-        rows.select(0, r).select(1, o + left_).copy_(weight.select(2, tap).t());
+        rows.select(0, r).select(1, o + p.left).copy_(weight.select(2, tap).t());
       }
     }
-    std::copy_n(bias.data_ptr<float>(), out_, offsets.data() + r * out_);
   }
-  packed_ = pack_rows(rows.view({rate * out_, (left_ + 1 + right_) * in_}), offsets);
+  p.weight = rows.view({rate * weight.size(1), -1, weight.size(0)});
+  return p;
+}
+
+SampleUpsampler::SampleUpsampler(const at::Tensor& weight, const at::Tensor& bias, std::int64_t rate)
+    : in_(weight.size(0)), out_(weight.size(1)), rate_(rate) {
+  const Polyphase p = make_polyphase(weight, bias, rate);
+  left_ = p.left;
+  right_ = p.right;
+  const std::vector<float> offsets(p.bias.data_ptr<float>(), p.bias.data_ptr<float>() + p.bias.numel());
+  packed_ = pack_rows(p.weight.view({rate * out_, -1}), offsets);
 }
 
 at::Tensor SampleUpsampler::valid(const at::Tensor& x) const {

@@ -34,6 +34,15 @@ class SampleConv {
   std::int64_t group_ = 1;  ///< samples a row makes
 };
 
+/// A transposed convolution as a convolution that makes `rate` samples of each frame.
+struct Polyphase {
+  at::Tensor weight;  ///< [rate * out, taps, in]
+  at::Tensor bias;    ///< [rate * out]
+  std::int64_t left = 0, right = 0;  ///< input frames before and behind its own that a frame's samples depend on
+};
+/// weight [in, out, kernel], bias [out]; (kernel - rate) / 2 samples are cut off both ends of the whole.
+[[nodiscard]] Polyphase make_polyphase(const at::Tensor& weight, const at::Tensor& bias, std::int64_t rate);
+
 /// Transposed convolution by a whole rate, (kernel - rate) / 2 samples cut off both ends of the whole: one matrix
 /// product that makes `rate` samples of each frame.
 class SampleUpsampler {

@@ -19,7 +19,8 @@ void SemanticDecoder::start(std::span<const std::int32_t> phonemes, std::span<co
   if (options_.max_tokens <= 0) options_.max_tokens = model_.config().max_tokens;
   noise_ = &noise;
   reason_ = FinishReason::eos;  // of a start that throws
-  const std::int64_t needed = static_cast<std::int64_t>(phonemes.size() + prompt.size()) + options_.max_tokens;
+  const std::int64_t needed = model_.capacity_for(static_cast<std::int64_t>(phonemes.size()),
+                                                  static_cast<std::int64_t>(prompt.size()), options_.max_tokens);
   if (needed > state().capacity()) {
     if (shared_ != nullptr) {
       throw std::invalid_argument("T2S input of up to " + std::to_string(needed) + " positions, the state holds " +

@@ -6,7 +6,14 @@
 #include <string>
 #include <utility>
 
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
+
 #include <ATen/core/Tensor.h>
+
+#include "models/t2s_guard.h"
+#include "src/core/log.h"
 
 namespace tts {
 namespace {
@@ -15,14 +22,6 @@ std::vector<float> floats(const WeightScope& scope, std::string_view name, at::I
   const at::Tensor tensor = scope.get(name, shape);
   const float* data = tensor.data_ptr<float>();
   return {data, data + tensor.numel()};
-}
-
-PackedLinear packed(const Kernels& set, const WeightScope& scope, const std::string& weight, const std::string& bias,
-                    std::int64_t out, std::int64_t in) {
-  const at::Tensor tensor = scope.get(weight, {out, in});
-  std::vector<float> b;
-  if (!bias.empty()) b = floats(scope, bias, {out});
-  return {set, tensor.data_ptr<float>(), out, in, b};
 }
 
 std::size_t size(std::int64_t n) {
@@ -36,19 +35,84 @@ std::span<const float> T2S::State::logits(std::int64_t row) const {
   return {logits_.data() + row * vocab_, size(vocab_)};
 }
 
+std::int64_t T2S::State::cached(std::int64_t row) const {
+  const std::int64_t all = length(row);
+  return window_ == 0 ? all : std::min(all, kept_[size(row)] + window_);
+}
+
 std::span<const float> T2S::State::keys(std::int64_t layer, std::int64_t row) const {
-  return {keys_.data() + (layer * rows_ + row) * capacity_ * hidden_, size(length(row) * hidden_)};
+  if (keys_.size() == 0) throw std::logic_error("T2S keys are bf16");
+  return {keys_.data() + (layer * rows_ + row) * capacity_ * hidden_, size(cached(row) * hidden_)};
 }
 
 std::span<const float> T2S::State::values(std::int64_t layer, std::int64_t row) const {
-  return {values_.data() + (layer * rows_ + row) * capacity_ * hidden_, size(length(row) * hidden_)};
+  if (values_.size() == 0) throw std::logic_error("T2S values are bf16");
+  return {values_.data() + (layer * rows_ + row) * capacity_ * hidden_, size(cached(row) * hidden_)};
 }
 
 std::span<const float> T2S::State::attention(std::size_t index, std::int64_t row) const {
   return attention_.at(size(row) * probes_.size() + index);
 }
 
+void T2S::Product::apply(const float* x, std::int64_t ldx, std::int64_t n, float* y, std::int64_t ldy, State& state,
+                         bool relu) const {
+  if (low.empty()) {
+    full.apply(x, ldx, n, y, ldy, relu);
+  } else {
+    low.apply(x, ldx, n, y, ldy, state.low_rows_, relu);
+  }
+}
+
 T2S::T2S(const T2SConfig& config, const WeightScope& scope, const Kernels& set) : config_(config), kernels_(&set) {
+  load_rest(scope);
+  load_layers(scope, T2SPrecision::fp32);
+}
+
+T2S::T2S(const T2SConfig& config, const WeightScope& scope, const T2SOptions& options, const LowKernels& low)
+    : config_(config), kernels_(&kernels()), low_kernels_(&low), window_(options.window) {
+  if (options.window < 0 || options.window > kPositions) {
+    throw std::invalid_argument("T2S window of " + std::to_string(options.window) + " tokens, 0 to " +
+                                std::to_string(kPositions) + " wanted");
+  }
+  load_rest(scope);
+  const bool automatic = options.precision == T2SPrecision::automatic;
+  std::vector<T2SPrecision> wanted;
+  if (options.precision == T2SPrecision::int8 || (automatic && low.fast_int8)) wanted.push_back(T2SPrecision::int8);
+  if (options.precision == T2SPrecision::bf16 || (options.precision == T2SPrecision::int8 && low.fast_bf16) ||
+      (automatic && low.fast_bf16)) {
+    wanted.push_back(T2SPrecision::bf16);
+  }
+  const std::int64_t width = config.hidden / config.heads;
+  if (!wanted.empty() && (width % LowKernels::kBlock != 0 || width > LowKernels::kMaxWidth)) {
+    if (!automatic) {
+      get_logger("models")->warn("T2S stays at fp32: heads of {} columns are not multiples of 16 up to {} wanted={}",
+                                 width, LowKernels::kMaxWidth, to_string(options.precision));
+    }
+    wanted.clear();
+  }
+  if (!wanted.empty()) {
+    const T2SAnswers full = answer_guard(T2S(config, scope));
+    for (const T2SPrecision precision : wanted) {
+      load_layers(scope, precision);
+      const T2SDrift drift = measure_drift(full, answer_guard(*this, &full));
+      const std::string fault = guard_fault(drift);
+      if (fault.empty()) {
+        get_logger("models")->info("T2S precision={} kernels={} {}", to_string(precision), low.name, to_string(drift));
+        break;
+      }
+      get_logger("models")->warn("T2S precision={} refused by its guard: {} {}", to_string(precision), fault,
+                                 to_string(drift));
+      layers_.clear();
+    }
+  }
+  if (layers_.empty()) load_layers(scope, T2SPrecision::fp32);
+#if defined(__GLIBC__)
+  malloc_trim(0);  // what only the guard needed, in pieces below the allocator's threshold
+#endif
+}
+
+void T2S::load_rest(const WeightScope& scope) {
+  const T2SConfig& config = config_;
   const std::int64_t d = config.hidden;
   if (config.layers < 1 || d < 2 || config.heads < 1 || d % config.heads != 0 || d % 2 != 0 ||
       config.phoneme_vocab < 1 || config.vocab < 2 || config.bert_dim < 0 || config.max_tokens < 1) {
@@ -62,23 +126,11 @@ T2S::T2S(const T2SConfig& config, const WeightScope& scope, const Kernels& set) 
   text_alpha_ = floats(scope, "ar_text_position.alpha", {1})[0];
   audio_alpha_ = floats(scope, "ar_audio_position.alpha", {1})[0];
   bert_bias_.assign(size(d), 0.0F);
-  if (config.bert_dim > 0) bert_proj_ = packed(set, scope, "bert_proj.weight", "", d, config.bert_dim);
-  if (config.bert_dim > 0 || scope.has("bert_proj.bias")) bert_bias_ = floats(scope, "bert_proj.bias", {d});
-
-  for (std::int64_t i = 0; i < config.layers; ++i) {
-    const WeightScope layer = scope("h.layers", i);
-    Layer l;
-    l.in_proj = packed(set, layer, "self_attn.in_proj_weight", "self_attn.in_proj_bias", 3 * d, d);
-    l.out_proj = packed(set, layer, "self_attn.out_proj.weight", "self_attn.out_proj.bias", d, d);
-    l.linear1 = packed(set, layer, "linear1.weight", "linear1.bias", 4 * d, d);
-    l.linear2 = packed(set, layer, "linear2.weight", "linear2.bias", d, 4 * d);
-    l.norm1_gain = floats(layer, "norm1.weight", {d});
-    l.norm1_bias = floats(layer, "norm1.bias", {d});
-    l.norm2_gain = floats(layer, "norm2.weight", {d});
-    l.norm2_bias = floats(layer, "norm2.bias", {d});
-    layers_.push_back(std::move(l));
+  if (config.bert_dim > 0) {
+    const at::Tensor weight = scope.get("bert_proj.weight", {d, config.bert_dim});
+    bert_proj_ = PackedLinear(*kernels_, weight.data_ptr<float>(), d, config.bert_dim, {});
   }
-  predict_ = packed(set, scope, "ar_predict_layer.weight", "", config.vocab, d);
+  if (config.bert_dim > 0 || scope.has("bert_proj.bias")) bert_bias_ = floats(scope, "bert_proj.bias", {d});
 
   // The reference's float32 arithmetic up to the angle; the sine itself in double.
   positions_.resize(size(kPositions * d));
@@ -93,6 +145,51 @@ T2S::T2S(const T2SConfig& config, const WeightScope& scope, const Kernels& set) 
   }
 }
 
+void T2S::load_layers(const WeightScope& scope, T2SPrecision precision) {
+  const std::int64_t d = config_.hidden;
+  const LowFormat format = precision == T2SPrecision::int8 ? LowFormat::int8 : LowFormat::bf16;
+  precision_ = precision;
+  layers_.clear();
+  predict_ = Product();
+  low_weights_ = AlignedBuffer<std::uint32_t>();
+  std::uint32_t* memory = nullptr;
+  if (is_low()) {
+    const std::size_t of_layer = LowLinear::bytes(format, 3 * d, d) + LowLinear::bytes(format, d, d) +
+                                 LowLinear::bytes(format, 4 * d, d) + LowLinear::bytes(format, d, 4 * d);
+    const std::size_t bytes = size(config_.layers) * of_layer + LowLinear::bytes(LowFormat::bf16, config_.vocab, d);
+    low_weights_ = AlignedBuffer<std::uint32_t>(bytes / sizeof(std::uint32_t), /*huge=*/true);
+    memory = low_weights_.data();
+  }
+  const auto product = [&](const WeightScope& from, const std::string& weight, const std::string& bias,
+                           std::int64_t out, std::int64_t in, LowFormat as, bool positive = false) {
+    const at::Tensor tensor = from.get(weight, {out, in});
+    std::vector<float> b;
+    if (!bias.empty()) b = floats(from, bias, {out});
+    Product made;
+    if (is_low()) {
+      made.low = LowLinear(*low_kernels_, as, tensor.data_ptr<float>(), out, in, b, positive, memory);
+      memory += LowLinear::bytes(as, out, in) / sizeof(std::uint32_t);
+    } else {
+      made.full = PackedLinear(*kernels_, tensor.data_ptr<float>(), out, in, b);
+    }
+    return made;
+  };
+  for (std::int64_t i = 0; i < config_.layers; ++i) {
+    const WeightScope layer = scope("h.layers", i);
+    Layer l;
+    l.in_proj = product(layer, "self_attn.in_proj_weight", "self_attn.in_proj_bias", 3 * d, d, format);
+    l.out_proj = product(layer, "self_attn.out_proj.weight", "self_attn.out_proj.bias", d, d, format);
+    l.linear1 = product(layer, "linear1.weight", "linear1.bias", 4 * d, d, format);
+    l.linear2 = product(layer, "linear2.weight", "linear2.bias", d, 4 * d, format, /*positive=*/true);
+    l.norm1_gain = floats(layer, "norm1.weight", {d});
+    l.norm1_bias = floats(layer, "norm1.bias", {d});
+    l.norm2_gain = floats(layer, "norm2.weight", {d});
+    l.norm2_bias = floats(layer, "norm2.bias", {d});
+    layers_.push_back(std::move(l));
+  }
+  predict_ = product(scope, "ar_predict_layer.weight", "", config_.vocab, d, LowFormat::bf16);
+}
+
 T2S::State T2S::make_state(std::int64_t rows, std::int64_t capacity) const {
   if (rows < 1 || capacity < 1) {
     throw std::invalid_argument("T2S state of " + std::to_string(rows) + " rows, capacity " + std::to_string(capacity));
@@ -103,8 +200,19 @@ T2S::State T2S::make_state(std::int64_t rows, std::int64_t capacity) const {
   state.layers_ = config_.layers;
   state.hidden_ = config_.hidden;
   state.vocab_ = config_.vocab;
-  state.keys_ = FloatBuffer(size(config_.layers * rows * capacity * config_.hidden));
-  state.values_ = FloatBuffer(size(config_.layers * rows * capacity * config_.hidden));
+  state.window_ = window_;
+  if (is_low()) {
+    state.stride_ = (capacity + LowKernels::kBlock - 1) / LowKernels::kBlock * LowKernels::kBlock;
+    const std::size_t n = size(config_.layers * rows * state.stride_ * config_.hidden);
+    state.low_keys_ = AlignedBuffer<std::uint16_t>(n);
+    state.low_values_ = AlignedBuffer<std::uint16_t>(n);
+    state.low_scores_ = FloatBuffer(LowKernels::attend_scratch(state.stride_));
+  } else {
+    const std::size_t n = size(config_.layers * rows * capacity * config_.hidden);
+    state.keys_ = FloatBuffer(n);
+    state.values_ = FloatBuffer(n);
+  }
+  state.kept_.assign(size(rows), 0);
   state.length_.assign(size(rows), 0);
   state.position_.assign(size(rows), 0);
   state.logits_.assign(size(rows * config_.vocab), 0.0F);
@@ -122,11 +230,12 @@ void T2S::reserve_scratch(State& state, std::int64_t n) const {
   state.attended_ = FloatBuffer(size(n * d));
   state.residual_ = FloatBuffer(size(n * d));
   state.ffn_ = FloatBuffer(size(n * 4 * d));
+  if (is_low()) state.low_rows_.reserve(n, 4 * d);
   state.scratch_rows_ = n;
 }
 
 std::size_t T2S::cache_offset(const State& state, std::int64_t layer, std::int64_t row) const {
-  return size((layer * state.rows_ + row) * state.capacity_ * config_.hidden);
+  return size((layer * state.rows_ + row) * (is_low() ? state.stride_ : state.capacity_) * config_.hidden);
 }
 
 void T2S::check_token(std::int32_t token) const {
@@ -187,12 +296,12 @@ void T2S::finish_layer(const Layer& layer, std::int64_t n, State& state) const {
   const std::int64_t d = config_.hidden;
   float* x = state.x_.data();
   float* residual = state.residual_.data();
-  layer.out_proj.apply(state.attended_.data(), d, n, residual, d);
+  layer.out_proj.apply(state.attended_.data(), d, n, residual, d, state);
   for (std::int64_t i = 0; i < n; ++i) {
     kernels_->add_norm(x + i * d, residual + i * d, layer.norm1_gain.data(), layer.norm1_bias.data(), d);
   }
-  layer.linear1.apply(x, d, n, state.ffn_.data(), 4 * d, /*relu=*/true);
-  layer.linear2.apply(state.ffn_.data(), 4 * d, n, residual, d);
+  layer.linear1.apply(x, d, n, state.ffn_.data(), 4 * d, state, /*relu=*/true);
+  layer.linear2.apply(state.ffn_.data(), 4 * d, n, residual, d, state);
   for (std::int64_t i = 0; i < n; ++i) {
     kernels_->add_norm(x + i * d, residual + i * d, layer.norm2_gain.data(), layer.norm2_bias.data(), d);
   }
@@ -212,10 +321,54 @@ void T2S::keep_attention(std::int64_t layer, std::int64_t row, std::int64_t leng
   }
 }
 
-/// Both products of the attention run through the packed linear kernel, head by head: scores = Q K^T, then weights V.
-void T2S::attend_prefill(std::int64_t n_text, std::int64_t n, State& state) const {
+void T2S::cache(std::int64_t layer, std::int64_t row, std::int64_t from, std::int64_t first, std::int64_t count,
+                bool fresh, State& state) const {
+  const std::int64_t d = config_.hidden;
+  const float* qkv = state.qkv_.data() + from * 3 * d;
+  const std::size_t at = cache_offset(state, layer, row);
+  if (is_low()) {
+    low_kernels_->cache(qkv + d, qkv + 2 * d, 3 * d, first, count, fresh, d, config_.heads, state.stride_,
+                        state.low_keys_.data() + at, state.low_values_.data() + at);
+    return;
+  }
+  for (std::int64_t t = 0; t < count; ++t, qkv += 3 * d) {
+    std::copy_n(qkv + d, d, state.keys_.data() + at + (first + t) * d);
+    std::copy_n(qkv + 2 * d, d, state.values_.data() + at + (first + t) * d);
+  }
+}
+
+void T2S::attend(std::int64_t layer, std::int64_t row, std::int64_t from, std::int64_t cached, std::int64_t to,
+                 State& state) const {
+  const std::int64_t d = config_.hidden;
+  const float* q = state.qkv_.data() + from * 3 * d;
+  float* out = state.attended_.data() + to * d;
+  const std::size_t at = cache_offset(state, layer, row);
+  if (is_low()) {
+    const auto length = static_cast<std::int32_t>(cached);
+    low_kernels_->attend(q, 3 * d, 1, &length, state.low_keys_.data() + at, state.low_values_.data() + at, d,
+                         config_.heads, state.stride_, state.low_scores_.data(), out, d,
+                         state.probes_.empty() ? nullptr : state.scores_.data());
+  } else {
+    kernels_->attend(q, state.keys_.data() + at, state.values_.data() + at, cached, d, config_.heads,
+                     state.scores_.data(), out);
+  }
+}
+
+/// In float32 both products of the attention run through the packed linear kernel, head by head: scores = Q K^T, then
+/// weights V.
+void T2S::attend_prefill(std::int64_t layer, std::int64_t row, std::int64_t n_text, std::int64_t n,
+                         State& state) const {
   const std::int64_t d = config_.hidden;
   const std::int64_t ld = 3 * d;
+  if (is_low()) {
+    state.lengths_.resize(size(n));
+    for (std::int64_t i = 0; i < n; ++i) state.lengths_[size(i)] = static_cast<std::int32_t>(std::max(n_text, i + 1));
+    const std::size_t at = cache_offset(state, layer, row);
+    low_kernels_->attend(state.qkv_.data(), ld, n, state.lengths_.data(), state.low_keys_.data() + at,
+                         state.low_values_.data() + at, d, config_.heads, state.stride_, state.low_scores_.data(),
+                         state.attended_.data(), d, nullptr);
+    return;
+  }
   const std::int64_t width = d / config_.heads;
   const float scale = 1.0F / std::sqrt(static_cast<float>(width));
   const float* qkv = state.qkv_.data();
@@ -270,21 +423,14 @@ std::span<const float> T2S::prefill(std::span<const std::int32_t> phonemes, std:
 
   for (std::int64_t i = 0; i < config_.layers; ++i) {
     const Layer& layer = layers_[size(i)];
-    layer.in_proj.apply(state.x_.data(), d, n, state.qkv_.data(), 3 * d);
-    float* keys = state.keys_.data() + cache_offset(state, i, row);
-    float* values = state.values_.data() + cache_offset(state, i, row);
-    for (std::int64_t t = 0; t < n; ++t) {
-      const float* qkv = state.qkv_.data() + t * 3 * d;
-      std::copy_n(qkv + d, d, keys + t * d);
-      std::copy_n(qkv + 2 * d, d, values + t * d);
-    }
+    layer.in_proj.apply(state.x_.data(), d, n, state.qkv_.data(), 3 * d, state);
+    cache(i, row, 0, 0, n, /*fresh=*/true, state);
     const bool last = i + 1 == config_.layers;
     const bool only_last_row = last && !state.keep_hidden_;
-    if (!only_last_row) attend_prefill(n_text, n, state);
+    if (!only_last_row) attend_prefill(i, row, n_text, n, state);
     if (only_last_row || !state.probes_.empty()) {
       // The last row sees every position, as a decode step does.
-      kernels_->attend(state.qkv_.data() + (n - 1) * 3 * d, keys, values, n, d, config_.heads, state.scores_.data(),
-                       state.attended_.data() + (only_last_row ? 0 : n - 1) * d);
+      attend(i, row, n - 1, n, only_last_row ? 0 : n - 1, state);
       keep_attention(i, row, n, state);
     }
     if (only_last_row) std::copy_n(state.x_.data() + (n - 1) * d, d, state.x_.data());
@@ -293,8 +439,9 @@ std::span<const float> T2S::prefill(std::span<const std::int32_t> phonemes, std:
   const float* last_row = state.x_.data() + (state.keep_hidden_ ? n - 1 : 0) * d;
   state.hidden_out_.clear();
   if (state.keep_hidden_) state.hidden_out_.assign(state.x_.data(), state.x_.data() + n * d);
-  predict_.apply(last_row, d, 1, state.logits_.data() + row * config_.vocab, config_.vocab);
+  predict_.apply(last_row, d, 1, state.logits_.data() + row * config_.vocab, config_.vocab, state);
   state.length_[size(row)] = n;
+  state.kept_[size(row)] = n;
   state.position_[size(row)] = static_cast<std::int64_t>(prompt.size());
   return state.logits(row);
 }
@@ -313,12 +460,17 @@ void T2S::step(std::span<const std::int64_t> rows, std::span<const std::int32_t>
                                 std::to_string(tokens.size()) + " tokens; the state has " +
                                 std::to_string(state.rows_) + " rows");
   }
+  const auto next_slot = [&](std::int64_t row) {
+    const std::int64_t length = state.length_[size(row)];
+    const std::int64_t kept = state.kept_[size(row)];
+    return window_ == 0 ? length : kept + (length - kept) % window_;
+  };
   for (std::size_t b = 0; b < rows.size(); ++b) {
     const std::int64_t row = rows[b];
     if (row < 0 || row >= state.rows_ || state.length_[size(row)] == 0) {
       throw std::invalid_argument("T2S row " + std::to_string(row) + " has no prefill");
     }
-    if (state.length_[size(row)] >= state.capacity_ || state.position_[size(row)] >= kPositions) {
+    if (next_slot(row) >= state.capacity_ || state.position_[size(row)] >= kPositions) {
       throw std::invalid_argument("T2S row " + std::to_string(row) + " is full at " +
                                   std::to_string(state.length_[size(row)]) + " positions");
     }
@@ -333,27 +485,23 @@ void T2S::step(std::span<const std::int64_t> rows, std::span<const std::int32_t>
   }
   for (std::int64_t i = 0; i < config_.layers; ++i) {
     const Layer& layer = layers_[size(i)];
-    layer.in_proj.apply(state.x_.data(), d, n, state.qkv_.data(), 3 * d);
+    layer.in_proj.apply(state.x_.data(), d, n, state.qkv_.data(), 3 * d, state);
     for (std::int64_t b = 0; b < n; ++b) {
       const std::int64_t row = rows[size(b)];
-      const std::int64_t length = state.length_[size(row)];
-      float* keys = state.keys_.data() + cache_offset(state, i, row);
-      float* values = state.values_.data() + cache_offset(state, i, row);
-      const float* qkv = state.qkv_.data() + b * 3 * d;
-      std::copy_n(qkv + d, d, keys + length * d);
-      std::copy_n(qkv + 2 * d, d, values + length * d);
-      kernels_->attend(qkv, keys, values, length + 1, d, config_.heads, state.scores_.data(),
-                       state.attended_.data() + b * d);
-      if (!state.probes_.empty()) keep_attention(i, row, length + 1, state);
+      const std::int64_t slot = next_slot(row);
+      const std::int64_t cached = std::max(state.cached(row), slot + 1);
+      cache(i, row, b, slot, 1, /*fresh=*/slot + 1 == cached, state);
+      attend(i, row, b, cached, b, state);
+      if (!state.probes_.empty()) keep_attention(i, row, cached, state);
     }
     finish_layer(layer, n, state);
   }
   // One pass over the weight for all rows; the rows may lie anywhere in the state, so through scratch.
   if (n == 1) {
-    predict_.apply(state.x_.data(), d, 1, state.logits_.data() + rows[0] * config_.vocab, config_.vocab);
+    predict_.apply(state.x_.data(), d, 1, state.logits_.data() + rows[0] * config_.vocab, config_.vocab, state);
   } else if (n > 1) {
     std::vector<float>& shared = state.batch_logits_;
-    predict_.apply(state.x_.data(), d, n, shared.data(), config_.vocab);
+    predict_.apply(state.x_.data(), d, n, shared.data(), config_.vocab, state);
     for (std::int64_t b = 0; b < n; ++b) {
       std::copy_n(shared.data() + b * config_.vocab, config_.vocab,
                   state.logits_.data() + rows[size(b)] * config_.vocab);

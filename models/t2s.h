@@ -1,11 +1,14 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
 
 #include "models/kernels.h"
+#include "models/kernels_low.h"
+#include "models/t2s_options.h"
 #include "models/weights.h"
 
 namespace tts {
@@ -28,8 +31,9 @@ struct T2SConfig {
 ///
 /// The text is bidirectional, the tokens are causal and see all text. Const after construction: one T2S serves all
 /// utterances, each a row of a State. Rows are independent and may be filled, stepped and replaced at different times
-/// (continuous batching); a row's numbers do not depend on the others. float32, one thread, on the widest vectors the
-/// CPU has (kernels.h).
+/// (continuous batching); a row's numbers are the same to the last bit whatever the others are, and however many. One
+/// thread, on the widest vectors the CPU has (kernels.h); float32, or bf16 or int8 weights and bf16 keys and values
+/// (kernels_low.h), which a guard compares with float32 when the model is loaded (t2s_guard.h).
 class T2S {
  public:
   /// Positions that exist: a text, or a prompt plus its generated tokens, may not be longer.
@@ -40,15 +44,18 @@ class T2S {
    public:
     [[nodiscard]] std::int64_t rows() const noexcept { return rows_; }
     [[nodiscard]] std::int64_t capacity() const noexcept { return capacity_; }
-    /// Cached positions of a row: phonemes + prompt + tokens stepped.
+    /// Positions of a row so far: phonemes + prompt + tokens stepped.
     [[nodiscard]] std::int64_t length(std::int64_t row = 0) const { return length_.at(static_cast<std::size_t>(row)); }
     /// Position the next token of a row takes among the audio tokens.
     [[nodiscard]] std::int64_t position(std::int64_t row = 0) const {
       return position_.at(static_cast<std::size_t>(row));
     }
+    /// Those of them that are cached and attended to: all, or text, prompt and the window.
+    [[nodiscard]] std::int64_t cached(std::int64_t row = 0) const;
     /// Logits [vocab] of a row after its last prefill or step, valid until its next one.
     [[nodiscard]] std::span<const float> logits(std::int64_t row = 0) const;
-    /// Cached keys or values [length, hidden] of a row.
+    /// Cached keys or values [cached, hidden] of a row: text, prompt, tokens; with a window, token i is in place
+    /// i % window of the tokens. Of a float32 model; throws std::logic_error otherwise.
     [[nodiscard]] std::span<const float> keys(std::int64_t layer, std::int64_t row = 0) const;
     [[nodiscard]] std::span<const float> values(std::int64_t layer, std::int64_t row = 0) const;
 
@@ -59,7 +66,8 @@ class T2S {
     };
     /// From now on every prefill and step keeps the attention weights of these heads' newest query.
     void set_attention_probes(std::vector<Probe> probes) { probes_ = std::move(probes); }
-    /// Weights [length] of probe `index` for a row's newest query: the text's columns first, then the tokens'.
+    /// Weights [cached] of probe `index` for a row's newest query: the text's columns first, then the tokens', in the
+    /// order of keys().
     [[nodiscard]] std::span<const float> attention(std::size_t index, std::int64_t row = 0) const;
 
     /// Makes prefill compute the output of every position, not only the last; see prefill_hidden.
@@ -76,8 +84,13 @@ class T2S {
     std::int64_t layers_ = 0;
     std::int64_t hidden_ = 0;
     std::int64_t vocab_ = 0;
-    FloatBuffer keys_;    ///< [layers, rows, capacity, hidden]
-    FloatBuffer values_;  ///< same
+    std::int64_t window_ = 0;
+    FloatBuffer keys_;                         ///< [layers, rows, capacity, hidden]; empty at reduced precision
+    FloatBuffer values_;                       ///< same
+    std::int64_t stride_ = 0;                  ///< capacity in whole blocks of LowKernels
+    AlignedBuffer<std::uint16_t> low_keys_;    ///< [layers, rows, heads, stride * width], see LowKernels
+    AlignedBuffer<std::uint16_t> low_values_;  ///< same
+    std::vector<std::int64_t> kept_;           ///< text and prompt of a row, which never leave the window
     std::vector<std::int64_t> length_;
     std::vector<std::int64_t> position_;
     std::vector<float> logits_;        ///< [rows, vocab]
@@ -98,16 +111,31 @@ class T2S {
     FloatBuffer packed_keys_;     ///< one head's keys of a prefill, packed
     FloatBuffer packed_values_;   ///< one head's values, packed
     FloatBuffer prefill_scores_;  ///< [n, n]
+    LowRows low_rows_;
+    FloatBuffer low_scores_;
+    std::vector<std::int32_t> lengths_;  ///< positions that each row of a prefill sees
   };
 
   /// `scope` holds the checkpoint's keys after "model.". Throws ModelError naming the missing or misshapen tensor.
   /// `set`: the instruction set to use, for tests.
   T2S(const T2SConfig& config, const WeightScope& scope, const Kernels& set = kernels());
+  /// As `options` ask. At reduced precision a float32 model is made first, its answers to the guard inputs are kept,
+  /// and it goes; when the answers of int8 drift from them past the bounds, bf16 is taken, then float32, each with one
+  /// line in the log.
+  T2S(const T2SConfig& config, const WeightScope& scope, const T2SOptions& options,
+      const LowKernels& low = low_kernels());
 
   [[nodiscard]] const T2SConfig& config() const noexcept { return config_; }
+  /// What it came to be; never automatic.
+  [[nodiscard]] T2SPrecision precision() const noexcept { return precision_; }
+  [[nodiscard]] std::int64_t window() const noexcept { return window_; }
+  /// Positions a state must have room for.
+  [[nodiscard]] std::int64_t capacity_for(std::int64_t phonemes, std::int64_t prompt, std::int64_t tokens) const {
+    return phonemes + prompt + (window_ > 0 && window_ < tokens ? window_ : tokens);
+  }
 
   /// Room for `rows` utterances of `capacity` positions (phonemes + prompt + tokens) each. Memory is touched as it
-  /// fills: 2 * layers * hidden * 4 bytes per position.
+  /// fills: 2 * layers * hidden * 4 bytes per position, at reduced precision 2 * layers * hidden * 2.
   [[nodiscard]] State make_state(std::int64_t rows, std::int64_t capacity) const;
 
   /// Starts a row anew with a text and the tokens of the reference audio; returns the logits [vocab] of the first new
@@ -130,34 +158,56 @@ class T2S {
   [[nodiscard]] std::span<const float> token_embedding(std::int32_t token) const;
 
  private:
+  /// A linear layer, float32 or at reduced precision: one of the two is empty.
+  struct Product {
+    PackedLinear full;
+    LowLinear low;
+
+    void apply(const float* x, std::int64_t ldx, std::int64_t n, float* y, std::int64_t ldy, State& state,
+               bool relu = false) const;
+  };
   struct Layer {
-    PackedLinear in_proj;   ///< [3 * hidden, hidden]: q, k, v
-    PackedLinear out_proj;  ///< [hidden, hidden]
-    PackedLinear linear1;   ///< [4 * hidden, hidden]
-    PackedLinear linear2;   ///< [hidden, 4 * hidden]
+    Product in_proj;   ///< [3 * hidden, hidden]: q, k, v
+    Product out_proj;  ///< [hidden, hidden]
+    Product linear1;   ///< [4 * hidden, hidden]
+    Product linear2;   ///< [hidden, 4 * hidden]
     std::vector<float> norm1_gain, norm1_bias, norm2_gain, norm2_bias;
   };
 
+  /// Everything but the linear layers of the transformer.
+  void load_rest(const WeightScope& scope);
+  void load_layers(const WeightScope& scope, T2SPrecision precision);
+  [[nodiscard]] bool is_low() const noexcept { return precision_ != T2SPrecision::fp32; }
   void check_token(std::int32_t token) const;
   void embed_token(std::int32_t token, std::int64_t position, float* out) const;
   void reserve_scratch(State& state, std::int64_t n) const;
   /// Output projection, norms and feed-forward for `n` rows of state.x_, whose attention is in state.attended_.
   void finish_layer(const Layer& layer, std::int64_t n, State& state) const;
-  void attend_prefill(std::int64_t n_text, std::int64_t n, State& state) const;
+  /// Puts `count` keys and values of state.qkv_, from its row `from` on, into slot `first` and the next of a row.
+  void cache(std::int64_t layer, std::int64_t row, std::int64_t from, std::int64_t first, std::int64_t count,
+             bool fresh, State& state) const;
+  /// Attention of query `from` of state.qkv_ over the first `cached` slots of a row, to row `to` of state.attended_.
+  void attend(std::int64_t layer, std::int64_t row, std::int64_t from, std::int64_t cached, std::int64_t to,
+              State& state) const;
+  void attend_prefill(std::int64_t layer, std::int64_t row, std::int64_t n_text, std::int64_t n, State& state) const;
   void keep_attention(std::int64_t layer, std::int64_t row, std::int64_t length, State& state) const;
   [[nodiscard]] std::size_t cache_offset(const State& state, std::int64_t layer, std::int64_t row) const;
 
   T2SConfig config_;
   const Kernels* kernels_;
+  const LowKernels* low_kernels_ = nullptr;
+  T2SPrecision precision_ = T2SPrecision::fp32;
+  std::int64_t window_ = 0;
   std::vector<float> text_embedding_;   ///< [phoneme_vocab, hidden]
   std::vector<float> audio_embedding_;  ///< [vocab, hidden]
   std::vector<float> positions_;        ///< [kPositions, hidden], sine and cosine interleaved
   float text_alpha_ = 1.0F;
   float audio_alpha_ = 1.0F;
-  PackedLinear bert_proj_;        ///< empty when bert_dim is 0
-  std::vector<float> bert_bias_;  ///< [hidden]; added to every phoneme, with features or without
+  PackedLinear bert_proj_;                    ///< empty when bert_dim is 0
+  std::vector<float> bert_bias_;              ///< [hidden]; added to every phoneme, with features or without
+  AlignedBuffer<std::uint32_t> low_weights_;  ///< of all layers, in the order a step reads them
   std::vector<Layer> layers_;
-  PackedLinear predict_;  ///< [vocab, hidden], no bias
+  Product predict_;  ///< [vocab, hidden], no bias
 };
 
 }  // namespace tts

@@ -19,23 +19,34 @@ std::string to_string(at::IntArrayRef shape) {
   return text + "]";
 }
 
-void TensorMap::put(std::string key, at::Tensor tensor) {
-  const at::ScalarType type = tensor.scalar_type();
-  if (at::isFloatingType(type) && type != at::kFloat) tensor = tensor.to(at::kFloat);
-  tensors_.insert_or_assign(std::move(key), tensor.contiguous());
+namespace {
+
+[[noreturn]] void throw_missing(const std::string& key, at::IntArrayRef wanted) {
+  throw ModelError("tensor " + key + " is missing (wanted shape " + to_string(wanted) + ")");
 }
+
+void check_sizes(const std::string& key, at::IntArrayRef got, at::IntArrayRef wanted) {
+  if (got != wanted) {
+    throw ModelError("tensor " + key + " has shape " + to_string(got) + ", wanted " + to_string(wanted));
+  }
+}
+
+/// float16, bfloat16 and float64 to float32.
+at::Tensor widened(const at::Tensor& tensor) {
+  const at::ScalarType type = tensor.scalar_type();
+  return (at::isFloatingType(type) && type != at::kFloat ? tensor.to(at::kFloat) : tensor).contiguous();
+}
+
+}  // namespace
+
+void TensorMap::put(std::string key, at::Tensor tensor) { tensors_.insert_or_assign(std::move(key), widened(tensor)); }
 
 bool TensorMap::has(std::string_view key) const { return tensors_.count(std::string(key)) > 0; }
 
 at::Tensor TensorMap::get(const std::string& key, at::IntArrayRef shape) const {
   const auto found = tensors_.find(key);
-  if (found == tensors_.end()) {
-    throw ModelError("tensor " + key + " is missing (wanted shape " + to_string(shape) + ")");
-  }
-  if (found->second.sizes() != shape) {
-    throw ModelError("tensor " + key + " has shape " + to_string(found->second.sizes()) + ", wanted " +
-                     to_string(shape));
-  }
+  if (found == tensors_.end()) throw_missing(key, shape);
+  check_sizes(key, found->second.sizes(), shape);
   return found->second;
 }
 
@@ -55,22 +66,35 @@ at::ScalarType to_scalar_type(Dtype dtype) {
   throw ModelError("unknown element type");
 }
 
+/// Tensors read from the file each time.
+class MappedWeights final : public WeightSource {
+ public:
+  explicit MappedWeights(SafeTensors file) : file_(std::move(file)) {}
+
+  [[nodiscard]] bool has(std::string_view key) const override { return file_.find(key) != nullptr; }
+  [[nodiscard]] at::Tensor get(const std::string& key, at::IntArrayRef shape) const override {
+    const TensorView* view = file_.find(key);
+    if (view == nullptr) throw_missing(key, shape);
+    check_sizes(key, view->shape, shape);
+    const at::Tensor tensor = at::empty(view->shape, to_scalar_type(view->dtype));
+    if (!view->data.empty()) std::memcpy(tensor.data_ptr(), view->data.data(), view->data.size());
+    return widened(tensor);
+  }
+
+ private:
+  const SafeTensors file_;
+};
+
 }  // namespace
 
 std::shared_ptr<const WeightSource> load_weights(const std::filesystem::path& path) {
-  const Result<SafeTensors> file = SafeTensors::open(path);
+  Result<SafeTensors> file = SafeTensors::open(path);
   if (!file) throw ModelError(file.error().detail);
-  auto tensors = std::make_shared<TensorMap>();
-  for (const TensorView& view : file->tensors()) {
-    at::Tensor tensor = at::empty(view.shape, to_scalar_type(view.dtype));
-    if (!view.data.empty()) std::memcpy(tensor.data_ptr(), view.data.data(), view.data.size());
-    tensors->put(view.name, std::move(tensor));
-  }
-  return tensors;
+  return std::make_shared<MappedWeights>(std::move(*file));
 }
 
-WeightScope::WeightScope(std::shared_ptr<const WeightSource> source, std::string prefix)
-    : source_(std::move(source)), prefix_(std::move(prefix)) {}
+WeightScope::WeightScope(std::shared_ptr<const WeightSource> source, std::string prefix, Precision precision)
+    : source_(std::move(source)), prefix_(std::move(prefix)), precision_(precision) {}
 
 std::string WeightScope::key(std::string_view name) const {
   if (prefix_.empty()) return std::string(name);
@@ -78,10 +102,12 @@ std::string WeightScope::key(std::string_view name) const {
   return prefix_ + "." + std::string(name);
 }
 
-WeightScope WeightScope::operator()(std::string_view name) const { return WeightScope(source_, key(name)); }
+WeightScope WeightScope::operator()(std::string_view name) const {
+  return WeightScope(source_, key(name), precision_);
+}
 
 WeightScope WeightScope::operator()(std::string_view name, std::int64_t index) const {
-  return WeightScope(source_, key(std::string(name) + "." + std::to_string(index)));
+  return WeightScope(source_, key(std::string(name) + "." + std::to_string(index)), precision_);
 }
 
 at::Tensor WeightScope::get(std::string_view name, at::IntArrayRef shape) const {

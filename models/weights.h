@@ -19,6 +19,10 @@ class ModelError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// How the products of a network are computed. bf16: weights and what they are multiplied with rounded to bfloat16, sums
+/// in float32, for the layers that have such a form; needs bf16_kernels() (models/bf16_kernels.h).
+enum class Precision { fp32, bf16 };
+
 /// Where a model's tensors come from, looked up by full key. Implementations: TensorMap below, and the parity
 /// runner's generator, which makes a tensor from its key and shape.
 class WeightSource {
@@ -44,19 +48,26 @@ class TensorMap final : public WeightSource {
   std::unordered_map<std::string, at::Tensor> tensors_;
 };
 
-/// Reads a whole safetensors file. The tensors own their memory; the file may go away afterwards.
-/// Throws ModelError naming the path and the fault.
+/// Opens a safetensors file. It stays mapped while the source lives; a tensor is read, and widened to float32, each time
+/// it is asked for, so that nothing but what the layers keep takes memory. Throws ModelError naming the path and the
+/// fault.
 [[nodiscard]] std::shared_ptr<const WeightSource> load_weights(const std::filesystem::path& path);
 
 /// A view of a source under a key prefix: scope("enc_p").get("proj.weight", {384, 192, 1}) reads
 /// "enc_p.proj.weight". Cheap to copy; shares the source.
 class WeightScope {
  public:
-  explicit WeightScope(std::shared_ptr<const WeightSource> source, std::string prefix = {});
+  explicit WeightScope(std::shared_ptr<const WeightSource> source, std::string prefix = {},
+                       Precision precision = Precision::fp32);
 
   /// The scope one name deeper; `name` may hold dots ("h.layers").
   [[nodiscard]] WeightScope operator()(std::string_view name) const;
   [[nodiscard]] WeightScope operator()(std::string_view name, std::int64_t index) const;  ///< "name.3"
+
+  /// The same scope for layers of this precision; scopes made of it have it too.
+  [[nodiscard]] WeightScope with(Precision precision) const { return WeightScope(source_, prefix_, precision); }
+  /// What layers that have a choice are to be packed for.
+  [[nodiscard]] Precision precision() const { return precision_; }
 
   /// Throws ModelError naming the full key.
   [[nodiscard]] at::Tensor get(std::string_view name, at::IntArrayRef shape) const;
@@ -67,6 +78,7 @@ class WeightScope {
  private:
   std::shared_ptr<const WeightSource> source_;
   std::string prefix_;  ///< without the trailing dot
+  Precision precision_;
 };
 
 /// Folds weight norm: W = v * g / ||v||, the 2-norm over all axes but 0 (Salimans & Kingma 2016, eq. 2), from

@@ -219,11 +219,17 @@ Result<void> validate(const Config& config) {
   if (config.server.voice_upload != "auto" && config.server.voice_upload != "off") {
     return bad("server.voice_upload: got \"" + config.server.voice_upload + "\", want auto or off");
   }
+  const std::string& token = config.server.upload_token;  // goes into a header
+  if (!std::all_of(token.begin(), token.end(), [](char c) { return c > ' ' && c < '\x7F'; })) {
+    return bad("server.upload_token: want printable ASCII without spaces");
+  }
+  if (config.engine.preload.empty()) return bad("engine.preload: empty, want all, none or the id of a voice");
   if (std::find(kLevels.begin(), kLevels.end(), config.log.level) == kLevels.end()) {
     return bad("log.level: got \"" + config.log.level + "\", want trace, debug, info, warn, error or off");
   }
   if (auto done = want_folder("engine.voices_dir", config.engine.voices_dir); !done) return done;
   if (auto done = want_folder("engine.text_data_dir", config.engine.text_data_dir); !done) return done;
+  if (!config.engine.models_dir.empty()) return want_folder("engine.models_dir", config.engine.models_dir);
   return {};
 }
 

@@ -1,5 +1,6 @@
 #include "src/app/run.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -64,6 +65,13 @@ Result<void> run_serve(const Config& config, Surroundings& surroundings) {
   log->info("starting version={}{}", SONORANT_VERSION, settings);
   block_stop_signals();
   const auto synthesizer = surroundings.make_synthesizer(config);
+  const std::string& preload = config.engine.preload;
+  const auto voices = synthesizer->voices();
+  const bool is_known = preload == "all" || preload == "none" ||
+                        std::any_of(voices.begin(), voices.end(), [&](const auto& v) { return v.id == preload; });
+  if (!is_known) {
+    return Error{Errc::bad_file, "engine.preload: got \"" + preload + "\", want all, none or the id of a voice"};
+  }
   return serve(config, *synthesizer, surroundings.out);
 }
 

@@ -272,8 +272,9 @@ class ManifestStream final : public SegmentStream {
 
 std::unique_ptr<SegmentStream> ManifestVoice::begin(const SegmentRequest& request) const {
   std::vector<std::int32_t> text = known(request.phonemes);
-  const auto read = static_cast<std::int64_t>(prompt_.phonemes.size() + prompt_.tokens.size() + text.size());
-  auto slot = slots().take(read + token_limit(text.size()));
+  auto slot = slots().take(t2s().capacity_for(static_cast<std::int64_t>(prompt_.phonemes.size() + text.size()),
+                                              static_cast<std::int64_t>(prompt_.tokens.size()),
+                                              token_limit(text.size())));
   if (!slot) return nullptr;
   return std::make_unique<ManifestStream>(*this, request, std::move(text), std::move(*slot));
 }

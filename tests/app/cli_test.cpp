@@ -1,5 +1,6 @@
 #include "src/app/cli.h"
 
+#include <fstream>
 #include <map>
 #include <string>
 #include <vector>
@@ -99,6 +100,31 @@ TEST_SUITE("app/cli") {
     CHECK(std::get<Exit>(parse_command_line(Args{"models", "fetch", "--help"})).text.find("--mirror") !=
           std::string::npos);
     CHECK(std::get<Exit>(parse_command_line(Args{"convert", "--help"})).text.find("LoRA") != std::string::npos);
+  }
+
+  TEST_CASE("every command of the README is understood") {
+    std::ifstream readme("README.md");
+    const std::string program = "build/release/sonorant ";
+    int commands = 0;
+    for (std::string line; std::getline(readme, line);) {
+      if (!line.starts_with(program)) continue;
+      Args args(1);
+      bool is_quoted = false;
+      for (const char c : line.substr(program.size())) {
+        if (c == '"') {
+          is_quoted = !is_quoted;
+        } else if (c == ' ' && !is_quoted) {
+          args.emplace_back();
+        } else {
+          args.back() += c;
+        }
+      }
+      CAPTURE(line);
+      const auto result = parse_command_line(args);
+      if (const auto* exit = std::get_if<Exit>(&result)) FAIL_CHECK(exit->text);
+      ++commands;
+    }
+    CHECK(commands >= 8);
   }
 
   TEST_CASE("help and version leave with 0") {

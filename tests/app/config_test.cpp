@@ -1,5 +1,6 @@
 #include "src/app/config.h"
 
+#include <cstdint>
 #include <map>
 #include <string>
 
@@ -103,23 +104,111 @@ TEST_SUITE("app/config") {
     refuses(apply_file(config, folder.path()), "no such config file");
   }
 
-  TEST_CASE("validate wants folders, ranges and a known log level") {
+  /// Numbers, their least and their most, as the documents say.
+  struct Range {
+    const char* key;
+    std::int64_t least, most;
+  };
+  constexpr Range kRanges[] = {
+      {"server.port", 0, 65535},
+      {"server.threads", 1, 64},
+      {"server.grace_ms", 0, 600'000},
+      {"server.max_sessions", 1, 100'000},
+      {"server.max_text_chars", 1, 10'000'000},
+      {"server.max_upload_mb", 1, 256},
+      {"engine.memory_mb", 0, 1'048'576},
+      {"engine.threads", 1, 64},
+      {"engine.max_utterances", 1, 4096},
+      {"engine.max_queued_segments", 1, 65'536},
+      {"engine.max_ahead_ms", 100, 3'600'000},
+  };
+
+  TEST_CASE("every number has its range, and says it wherever it is set") {
+    for (const Range& range : kRanges) {
+      const std::string key = range.key;
+      CAPTURE(key);
+      const std::string want =
+          "want a whole number from " + std::to_string(range.least) + " to " + std::to_string(range.most);
+      const std::size_t dot = key.find('.');
+      const auto toml = [&](const std::string& value) {
+        return "[" + key.substr(0, dot) + "]\n" + key.substr(dot + 1) + " = " + value + "\n";
+      };
+      Config config;
+      for (const std::int64_t value : {range.least, range.most}) {
+        CHECK(apply_toml(config, toml(std::to_string(value)), "f").has_value());
+        CHECK(apply_flags(config, {{key, std::to_string(value)}}).has_value());
+      }
+      for (const std::int64_t value : {range.least - 1, range.most + 1}) {
+        const std::string got = ": got " + std::to_string(value) + ", " + want;
+        refuses(apply_toml(config, toml(std::to_string(value)), "f"), "f:2: " + key + got);
+        refuses(apply_flags(config, {{key, std::to_string(value)}}), key + got);
+      }
+      refuses(apply_toml(config, toml("\"many\""), "f"), "f:2: " + key + ": " + want);
+      refuses(apply_flags(config, {{key, "many"}}), key + ": got \"many\", " + want);
+    }
+    // No number is without one.
+    for (const auto& [key, value] : describe(Config{})) {
+      if (value.empty() || value.find_first_not_of("0123456789") != std::string::npos) continue;
+      for (const char* far : {"-1", "2000000000"}) {
+        Config config;
+        refuses(apply_flags(config, {{key, far}}), key + ": got " + far + ", want a whole number from ");
+      }
+    }
+  }
+
+  TEST_CASE("validate wants folders that are there, words it knows and ranges") {
     const TemporaryFolder folder;
+    const std::string file = folder.write("file", "").string();
+    const std::string none = (folder.path() / "none").string();
     const Config good = make_config({folder.folder("voices"), folder.folder("text"), folder.path() / "no-web"});
     REQUIRE(validate(good));
+    struct Case {
+      const char* key;
+      std::string value;
+      std::string words;  ///< empty: taken
+    };
+    const Case cases[] = {
+        {"engine.voices_dir", none, "engine.voices_dir: " + none + " is not a folder"},
+        {"engine.voices_dir", file, "engine.voices_dir: " + file + " is not a folder"},
+        {"engine.voices_dir", "", "engine.voices_dir: not set"},
+        {"engine.text_data_dir", none, "engine.text_data_dir: " + none + " is not a folder"},
+        {"engine.text_data_dir", "", "engine.text_data_dir: not set"},
+        {"engine.models_dir", none, "engine.models_dir: " + none + " is not a folder"},
+        {"engine.models_dir", file, "engine.models_dir: " + file + " is not a folder"},
+        {"engine.models_dir", folder.folder("models").string(), ""},
+        {"engine.models_dir", "", ""},
+        {"engine.preload", "", "engine.preload: empty, want all, none or the id of a voice"},
+        {"engine.preload", "anna", ""},
+        {"engine.preload", "none", ""},
+        {"server.host", "", "server.host: empty, want an address as 127.0.0.1"},
+        {"server.web_dir", none, ""},
+        {"server.voice_upload", "on", "server.voice_upload: got \"on\", want auto or off"},
+        {"server.voice_upload", "", "server.voice_upload: got \"\", want auto or off"},
+        {"server.voice_upload", "off", ""},
+        {"server.upload_token", "two words", "server.upload_token: want printable ASCII without spaces"},
+        {"server.upload_token", "caf\xC3\xA9", "server.upload_token: want printable ASCII"},
+        {"server.upload_token", "line\n", "server.upload_token: want printable ASCII"},
+        {"server.upload_token", "s3cret+/=~", ""},
+        {"log.level", "loud", "log.level: got \"loud\", want trace, debug, info, warn, error or off"},
+        {"log.level", "off", ""},
+    };
+    for (const Case& one : cases) {
+      CAPTURE(one.key);
+      CAPTURE(one.value);
+      Config config = good;
+      REQUIRE(apply_flags(config, {{one.key, one.value}}));
+      const auto done = validate(config);
+      if (one.words.empty()) {
+        CHECK(done.has_value());
+      } else {
+        refuses(done, one.words);
+      }
+    }
+    // The secret is in no message.
+    Config secret = good;
+    secret.server.upload_token = "my secret";
+    CHECK(validate(secret).error().detail.find("my secret") == std::string::npos);
     Config config = good;
-    config.engine.voices_dir = folder.path() / "none";
-    refuses(validate(config), "engine.voices_dir: " + (folder.path() / "none").string() + " is not a folder");
-    config = good;
-    config.engine.text_data_dir.clear();
-    refuses(validate(config), "engine.text_data_dir: not set");
-    config = good;
-    config.log.level = "loud";
-    refuses(validate(config), "log.level: got \"loud\"");
-    config = good;
-    config.server.host.clear();
-    refuses(validate(config), "server.host");
-    config = good;
     config.engine.threads = 0;
     refuses(validate(config), "engine.threads: got 0");
   }

@@ -107,6 +107,12 @@ TEST_SUITE("app/run") {
     CHECK(program.config.engine.preload == "starter");
   }
 
+  TEST_CASE("serve does not start with a voice to preload that is not there") {
+    Program program;
+    program.variables["SONORANT_ENGINE_PRELOAD"] = "nobody";
+    program.fails({"serve", "--port", "0"}, "engine.preload: got \"nobody\", want all, none or the id of a voice");
+  }
+
   TEST_CASE("convert and models fetch need no voices, and fail with one line") {
     Program program;
     program.fails({"convert", program.path("none.pth"), "--out", program.path("x")}, "none.pth: cannot open");

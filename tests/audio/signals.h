@@ -50,6 +50,20 @@ inline std::vector<float> speech_like(std::size_t samples, int rate_hz, std::uin
   return out;
 }
 
+/// Simpler: a falling pitch with overtones, in syllables; its loudest sample at about 0.5.
+inline std::vector<float> fake_speech(double seconds, int rate_hz, double pitch_hz = 140) {
+  std::vector<float> pcm(static_cast<std::size_t>(std::lround(seconds * rate_hz)));
+  double phase = 0;
+  for (std::size_t i = 0; i < pcm.size(); ++i) {
+    const double t = static_cast<double>(i) / rate_hz;
+    phase += 2 * std::numbers::pi * (pitch_hz - 6 * t) / rate_hz;
+    double x = 0;
+    for (int k = 1; k <= 6; ++k) x += std::sin(k * phase) / k;
+    pcm[i] = static_cast<float>(0.3 * std::max(0.0, std::sin(15 * t)) * x);
+  }
+  return pcm;
+}
+
 inline std::vector<float> sine(double hz, std::size_t samples, int rate_hz, float amplitude = 0.5F) {
   std::vector<float> out(samples);
   for (std::size_t i = 0; i < samples; ++i) {

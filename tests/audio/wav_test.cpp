@@ -14,6 +14,7 @@
 
 #include "src/audio/pcm.h"
 #include "tests/audio/signals.h"
+#include "tests/audio/sound_file.h"
 #include "tests/doctest.h"
 
 TEST_SUITE("audio/wav") {
@@ -29,22 +30,6 @@ TEST_SUITE("audio/wav") {
   Bytes bytes_of(const std::filesystem::path& path) {
     std::ifstream file(path, std::ios::binary);
     return Bytes(std::istreambuf_iterator<char>(file), {});
-  }
-
-  // A file in any of libsndfile's formats.
-  Bytes make_file(const std::vector<float>& interleaved, int channels, int rate_hz, int format) {
-    const std::filesystem::path path = temporary("made");
-    SF_INFO info{};
-    info.channels = channels;
-    info.samplerate = rate_hz;
-    info.format = format;
-    SNDFILE* file = sf_open(path.c_str(), SFM_WRITE, &info);
-    REQUIRE(file != nullptr);
-    sf_write_float(file, interleaved.data(), static_cast<sf_count_t>(interleaved.size()));
-    sf_close(file);
-    Bytes bytes = bytes_of(path);
-    std::filesystem::remove(path);
-    return bytes;
   }
 
   std::vector<float> quantised(const std::vector<float>& pcm) {
@@ -115,7 +100,7 @@ TEST_SUITE("audio/wav") {
     for (const int format : {SF_FORMAT_WAV | SF_FORMAT_PCM_24, SF_FORMAT_WAV | SF_FORMAT_FLOAT,
                              SF_FORMAT_FLAC | SF_FORMAT_PCM_16, SF_FORMAT_AIFF | SF_FORMAT_PCM_16}) {
       CAPTURE(format);
-      const auto file = read_audio(make_file(stereo, 2, 48000, format));
+      const auto file = read_audio(sound_file(stereo, 48000, format, 2));
       REQUIRE(file.has_value());
       REQUIRE(file->pcm.size() == left.size());
       for (std::size_t i = 0; i < left.size(); ++i) REQUIRE(file->pcm[i] == doctest::Approx(left[i] / 2).epsilon(1e-3));
@@ -136,9 +121,9 @@ TEST_SUITE("audio/wav") {
     refuses(Bytes(1000, 0xAA), "not a sound file");
     refuses(to_wav({}, 24000), "no samples");
     refuses(to_wav(std::vector<float>(10), 2000), "Hz");
-    refuses(make_file(std::vector<float>(900), 9, 24000, SF_FORMAT_WAV | SF_FORMAT_FLOAT), "channels");
+    refuses(sound_file(std::vector<float>(900), 24000, SF_FORMAT_WAV | SF_FORMAT_FLOAT, 9), "channels");
     for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
-      refuses(make_file({0.0F, 0.1F, bad}, 1, 24000, SF_FORMAT_WAV | SF_FORMAT_FLOAT), "sample 2");
+      refuses(sound_file(std::vector{0.0F, 0.1F, bad}, 24000), "sample 2");
     }
     const Bytes two_seconds = to_wav(std::vector<float>(48000), 24000);
     CHECK(read_audio(two_seconds, {.max_duration = std::chrono::seconds(2)}).has_value());
@@ -147,14 +132,14 @@ TEST_SUITE("audio/wav") {
   }
 
   TEST_CASE("samples over full scale are clipped") {
-    const auto file = read_audio(make_file({2.0F, -3.0F, 0.5F}, 1, 24000, SF_FORMAT_WAV | SF_FORMAT_FLOAT));
+    const auto file = read_audio(sound_file(std::vector{2.0F, -3.0F, 0.5F}, 24000));
     REQUIRE(file.has_value());
     CHECK(file->pcm == std::vector<float>{1.0F, -1.0F, 0.5F});
   }
 
   TEST_CASE("a file cut anywhere is read as far as it goes or refused") {
     for (const int format : {SF_FORMAT_WAV | SF_FORMAT_PCM_16, SF_FORMAT_FLAC | SF_FORMAT_PCM_16}) {
-      const Bytes whole = make_file(speech_like(500, 24000, 6), 1, 24000, format);
+      const Bytes whole = sound_file(speech_like(500, 24000, 6), 24000, format);
       for (std::size_t n = 0; n < whole.size(); n += 7) {
         const auto file = read_audio(std::span(whole).first(n));
         if (file) CHECK(file->pcm.size() <= 500);

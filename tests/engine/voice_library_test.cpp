@@ -2,19 +2,19 @@
 
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <map>
 #include <mutex>
-#include <optional>
 #include <stdexcept>
 #include <thread>
 
 #include "src/engine/engine.h"
 #include "tests/doctest.h"
+#include "tests/engine/listener.h"
 
 namespace tts {
 namespace {
 
+using namespace tts::testing;
 using namespace std::chrono_literals;
 
 constexpr int kRate = 1000;
@@ -71,8 +71,11 @@ struct Shelf {
   std::chrono::milliseconds load_time{0};
   std::string broken;  ///< the id that cannot be loaded
   std::atomic<int> alive{0};
+  std::uint64_t reader_bytes = 0;  ///< 0: there is none
+  int reader_loads = 0;
 
-  void put(const std::string& id, const std::string& model, std::uint64_t bytes, std::int64_t version = 1) {
+  void put(const std::string& id, const std::string& model, std::uint64_t bytes, std::uint64_t version = 1,
+           bool is_chinese = false) {
     const std::lock_guard lock(mutex);
     std::erase_if(cards, [&](const VoiceCard& card) { return card.info.id == id; });
     VoiceCard card;
@@ -82,6 +85,8 @@ struct Shelf {
     card.model_bytes = bytes;
     card.voice_bytes = 1;
     card.version = version;
+    card.is_chinese = is_chinese;
+    card.bert_dim = 2;
     cards.push_back(card);
     changed = true;
   }
@@ -93,6 +98,15 @@ struct Shelf {
   int loads_of(const std::string& id) {
     const std::lock_guard lock(mutex);
     return loads[id];
+  }
+};
+
+/// Says 7 for every value.
+class SevenReader final : public TextReader {
+ public:
+  Result<std::vector<float>> rows(const Phonemized& spoken, std::int64_t dim) const override {
+    if (dim != 2) return Error{Errc::bad_file, "another width"};
+    return std::vector<float>(spoken.phonemes.size() * 2, 7.0F);
   }
 };
 
@@ -119,6 +133,16 @@ class FakeSource final : public VoiceSource {
     std::this_thread::sleep_for(time);
     return std::make_shared<SmallVoice>(card.info.id, shelf_.alive);
   }
+  Result<std::uint64_t> reader_bytes() const override {
+    const std::lock_guard lock(shelf_.mutex);
+    if (shelf_.reader_bytes == 0) return Error{Errc::bad_file, "bert.safetensors: missing"};
+    return shelf_.reader_bytes;
+  }
+  Result<std::shared_ptr<const TextReader>> load_reader() override {
+    const std::lock_guard lock(shelf_.mutex);
+    ++shelf_.reader_loads;
+    return std::make_shared<const SevenReader>();
+  }
   Result<NewVoice> add(const VoiceRequest& request, const VoiceProgress&) override {
     shelf_.put(request.id, request.model, 10);
     return NewVoice{{request.id, "", {"en"}, kRate}, false, {}};
@@ -138,70 +162,9 @@ std::vector<std::string> ids(const VoiceLibrary& library) {
   return out;
 }
 
-class Listener final : public UtteranceSink {
- public:
-  using Clock = std::chrono::steady_clock;
-  void on_audio(AudioChunk chunk) override {
-    const std::lock_guard lock(mutex_);
-    const auto now = Clock::now();
-    if (last_) worst_gap_ = std::max(worst_gap_, now - *last_);
-    last_ = now;
-    samples_ += chunk.pcm.size();
-    changed_.notify_all();
-  }
-  void on_flushed(std::string, std::int64_t) override {}
-  void on_done(const UtteranceMetrics&) override { end("done"); }
-  void on_cancelled() override { end("cancelled"); }
-  void on_error(const Error& error) override { end(std::string(to_string(error.code)) + ": " + error.detail); }
-  std::string wait() {
-    std::unique_lock lock(mutex_);
-    changed_.wait_for(lock, 30s, [&] { return !how_.empty(); });
-    return how_;
-  }
-  bool wait_for_sound() {
-    std::unique_lock lock(mutex_);
-    return changed_.wait_for(lock, 30s, [&] { return samples_ > 0; });
-  }
-  bool is_over() {
-    const std::lock_guard lock(mutex_);
-    return !how_.empty();
-  }
-  std::chrono::milliseconds worst_gap() {
-    const std::lock_guard lock(mutex_);
-    return std::chrono::duration_cast<std::chrono::milliseconds>(worst_gap_);
-  }
-
- private:
-  void end(std::string how) {
-    const std::lock_guard lock(mutex_);
-    how_ = std::move(how);
-    changed_.notify_all();
-  }
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::string how_;
-  std::size_t samples_ = 0;
-  std::optional<Clock::time_point> last_;
-  Clock::duration worst_gap_{0};
-};
-
-struct Speaker {
-  std::shared_ptr<Listener> listener = std::make_shared<Listener>();
-  std::unique_ptr<Utterance> utterance;
-};
-
-Speaker speak(Synthesizer& engine, const std::string& voice, std::size_t letters) {
-  Speaker out;
-  UtteranceOptions options;
-  options.voice = voice;
-  auto opened = engine.open(options, out.listener);
-  if (!opened) FAIL(opened.error().detail);
-  out.utterance = std::move(*opened);
-  TextSegment segment;
-  segment.text = std::string(letters, 'a');
-  REQUIRE(out.utterance->speak(segment).has_value());
-  out.utterance->end();
-  return out;
+/// A text of so many letters.
+Speech speak(Synthesizer& engine, const std::string& voice, std::size_t letters) {
+  return say(engine, voice, std::string(letters, 'a'));
 }
 
 Phonemized letters(std::string_view text, const FrontendOptions&) {
@@ -313,6 +276,69 @@ TEST_SUITE("engine/voice_library") {
     CHECK(ids(library) == std::vector<std::string>{"b", "c"});
   }
 
+  TEST_CASE("the text reader is loaded when a text wants it, counts, and goes as voices do") {
+    Shelf shelf;
+    for (const char* id : {"a", "b"}) shelf.put(id, id, 99);
+    shelf.reader_bytes = 50;
+    VoiceLibrary library(std::make_unique<FakeSource>(shelf), 200);
+    const auto load = [&](const char* id) { return library.load(*library.find(id)).has_value(); };
+    Phonemized text;
+    text.phonemes = {1, 2, 3};
+    CHECK(load("a"));
+    CHECK(shelf.reader_loads == 0);
+    CHECK(library.text_rows(text, 2) == std::vector<float>(6, 7.0F));
+    CHECK(library.text_rows(text, 2).size() == 6);
+    CHECK(shelf.reader_loads == 1);
+    CHECK(library.figures().bytes == 150);
+    CHECK(library.figures().reader_bytes == 50);
+    CHECK(load("a"));
+    CHECK(load("b"));  // the reader is the one not used for the longest time
+    CHECK(library.figures().bytes == 200);
+    CHECK(library.figures().reader_bytes == 0);
+    CHECK(library.figures().dropped == 0);
+    CHECK(library.text_rows(text, 2).size() == 6);  // for which a goes
+    CHECK(shelf.reader_loads == 2);
+    CHECK(!library.in_memory(*library.find("a")));
+    CHECK(library.figures().bytes == 150);
+    CHECK(library.figures().texts_unread == 0);
+    CHECK(library.text_rows(text, 3).empty());
+    CHECK(library.figures().texts_unread == 1);
+  }
+
+  TEST_CASE("a text goes unread where the reader has no room beside what is spoken with, or is not there") {
+    Shelf shelf;
+    shelf.put("a", "a", 100);
+    VoiceLibrary library(std::make_unique<FakeSource>(shelf), 120);
+    auto spoken = library.load(*library.find("a")).value();
+    Phonemized text;
+    text.phonemes = {1};
+    CHECK(library.text_rows(text, 2).empty());
+    shelf.reader_bytes = 50;
+    CHECK(library.text_rows(text, 2).empty());
+    CHECK(shelf.reader_loads == 0);
+    CHECK(library.figures().texts_unread == 2);
+    CHECK(library.in_memory(*library.find("a")) == spoken);
+    CHECK(library.figures().bytes == 101);
+    spoken.reset();
+    CHECK(library.text_rows(text, 2).size() == 2);
+    CHECK(library.figures().bytes == 50);
+  }
+
+  TEST_CASE("a Chinese voice brings the text reader, and does not fit without it") {
+    Shelf shelf;
+    shelf.put("a", "a", 99);
+    shelf.put("b", "b", 99, 1, true);
+    shelf.reader_bytes = 50;
+    VoiceLibrary library(std::make_unique<FakeSource>(shelf), 240);
+    CHECK(library.load(*library.find("a")).has_value());
+    CHECK(shelf.reader_loads == 0);
+    CHECK(!library.fits(*library.find("b")));
+    CHECK(library.load(*library.find("b")).has_value());
+    CHECK(shelf.reader_loads == 1);
+    CHECK(library.figures().bytes == 150);
+    CHECK(!library.in_memory(*library.find("a")));
+  }
+
   TEST_CASE("a voice that cannot be loaded is an error each time and takes no room") {
     Shelf shelf;
     shelf.put("a", "a", 100);
@@ -334,19 +360,19 @@ TEST_SUITE("engine/voices_while_serving") {
     shelf.put("a", "a", 100);
     shelf.put("b", "b", 100);
     const auto engine = engine_over(shelf, 0);
-    const Speaker first = speak(*engine, "a", 400);  // two seconds and more
+    const Speech first = speak(*engine, "a", 400);  // two seconds and more
     REQUIRE(first.listener->wait_for_sound());
     {
       const std::lock_guard lock(shelf.mutex);
       shelf.load_time = 1000ms;
     }
     const auto start = std::chrono::steady_clock::now();
-    const Speaker second = speak(*engine, "b", 2);
+    const Speech second = speak(*engine, "b", 2);
     CHECK(std::chrono::steady_clock::now() - start < 500ms);  // open() does not wait
-    CHECK(second.listener->wait() == "done");
+    CHECK(second.wait() == "done");
     CHECK(std::chrono::steady_clock::now() - start >= 1000ms);
     CHECK(!first.listener->is_over());
-    CHECK(first.listener->wait() == "done");
+    CHECK(first.wait() == "done");
     CHECK(first.listener->worst_gap() < 1000ms);
     CHECK(shelf.loads_of("b") == 1);
   }
@@ -355,17 +381,17 @@ TEST_SUITE("engine/voices_while_serving") {
     Shelf shelf;
     for (const char* id : {"a", "b", "c"}) shelf.put(id, id, 100);
     const auto engine = engine_over(shelf, 210);
-    const Speaker first = speak(*engine, "a", 200);
+    const Speech first = speak(*engine, "a", 200);
     REQUIRE(first.listener->wait_for_sound());
     for (const char* id : {"b", "c", "b", "c"}) {
-      const Speaker other = speak(*engine, id, 1);
-      const std::string how = other.listener->wait();
+      const Speech other = speak(*engine, id, 1);
+      const std::string how = other.wait();
       // What the utterance before used is let go a moment after its end.
       if (how != "done") CHECK(how.starts_with("overloaded: "));
     }
     CHECK(!first.listener->is_over());
     CHECK(engine->stats().weight_bytes <= 210);
-    CHECK(first.listener->wait() == "done");
+    CHECK(first.wait() == "done");
     CHECK(shelf.loads_of("a") == 1);
     CHECK(engine->stats().voices_dropped > 0);
   }
@@ -375,13 +401,13 @@ TEST_SUITE("engine/voices_while_serving") {
     for (const char* id : {"a", "b", "c"}) shelf.put(id, id, 100);
     shelf.broken = "b";
     const auto engine = engine_over(shelf, 110);
-    const Speaker broken = speak(*engine, "b", 1);
-    CHECK(broken.listener->wait() == "internal: voice \"b\" could not be loaded");
-    const Speaker first = speak(*engine, "a", 100);
+    const Speech broken = speak(*engine, "b", 1);
+    CHECK(broken.wait() == "internal: voice \"b\" could not be loaded");
+    const Speech first = speak(*engine, "a", 100);
     REQUIRE(first.listener->wait_for_sound());
-    const Speaker second = speak(*engine, "c", 1);
-    CHECK(second.listener->wait().starts_with("overloaded: voice \"c\" needs"));
-    CHECK(first.listener->wait() == "done");
+    const Speech second = speak(*engine, "c", 1);
+    CHECK(second.wait().starts_with("overloaded: voice \"c\" needs"));
+    CHECK(first.wait() == "done");
   }
 
   TEST_CASE("cancelled, or given up with its engine, while its voice is loaded") {
@@ -390,14 +416,14 @@ TEST_SUITE("engine/voices_while_serving") {
     shelf.load_time = 200ms;
     {
       const auto engine = engine_over(shelf, 0);
-      const Speaker cancelled = speak(*engine, "a", 1);
+      const Speech cancelled = speak(*engine, "a", 1);
       cancelled.utterance->cancel();
-      CHECK(cancelled.listener->wait() == "cancelled");
-      const Speaker late = speak(*engine, "a", 1);
-      CHECK(late.listener->wait() == "done");
+      CHECK(cancelled.wait() == "cancelled");
+      const Speech late = speak(*engine, "a", 1);
+      CHECK(late.wait() == "done");
       shelf.put("b", "b", 100);
       for (int i = 0; i < 200 && engine->voices().size() < 2; ++i) std::this_thread::sleep_for(20ms);
-      const Speaker given_up = speak(*engine, "b", 1);
+      const Speech given_up = speak(*engine, "b", 1);
     }
     CHECK(shelf.alive == 0);
   }
@@ -413,16 +439,8 @@ TEST_SUITE("engine/voices_while_serving") {
       for (int t = 0; t < 4; ++t) {
         threads.emplace_back([&, t] {
           for (int i = 0; i < 12; ++i) {
-            UtteranceOptions options;
-            options.voice = std::string("v").append(std::to_string((i * 5 + t) % 6));
-            const auto listener = std::make_shared<Listener>();
-            auto utterance = engine->open(options, listener);
-            if (!utterance) continue;
-            TextSegment segment;
-            segment.text = "a";
-            (void)(*utterance)->speak(segment);
-            (*utterance)->end();
-            (listener->wait() == "done" ? done : refused)++;
+            const Speech one = say(*engine, std::string("v").append(std::to_string((i * 5 + t) % 6)), "a");
+            (one.wait() == "done" ? done : refused)++;
           }
         });
       }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <memory>
@@ -53,9 +54,11 @@ inline std::shared_ptr<TensorMap> random_t2s_weights(const T2SConfig& c, std::ui
   return map;
 }
 
-/// Logits [tokens + 1, vocab] after the text alone and after each token: one forward pass over everything.
+/// Logits [tokens + 1, vocab] after the text alone and after each token: one forward pass over everything. With a window
+/// a token beyond the first `n_prompt` sees of those beyond them only the newest `window`, itself included.
 inline at::Tensor reference_logits(const T2SConfig& c, const TensorMap& map, std::span<const std::int32_t> phonemes,
-                                   const at::Tensor& bert, std::span<const std::int32_t> tokens) {
+                                   const at::Tensor& bert, std::span<const std::int32_t> tokens,
+                                   std::int64_t n_prompt = 0, std::int64_t window = 0) {
   const std::int64_t d = c.hidden;
   const auto w = [&](const std::string& key, at::IntArrayRef shape) { return map.get("model." + key, shape); };
   const auto ids = [](std::span<const std::int32_t> values) {
@@ -79,6 +82,10 @@ inline at::Tensor reference_logits(const T2SConfig& c, const TensorMap& map, std
 
   at::Tensor forbidden = at::ones({n, n}, at::kBool).triu(1);
   forbidden.narrow(0, 0, n_text).narrow(1, 0, n_text).fill_(false);
+  for (std::int64_t i = n_prompt; window > 0 && i < n_tokens; ++i) {
+    const std::int64_t left = std::max<std::int64_t>(0, i - window + 1 - n_prompt);
+    forbidden[n_text + i].narrow(0, n_text + n_prompt, left).fill_(true);
+  }
   for (std::int64_t i = 0; i < c.layers; ++i) {
     const std::string layer = "h.layers." + std::to_string(i) + ".";
     const at::Tensor qkv =

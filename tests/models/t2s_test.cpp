@@ -146,13 +146,13 @@ TEST_SUITE("models/t2s") {
     step({2, 0}, {tokens[1][0], tokens[0][1]});
     model.prefill(phonemes[2], {}, {}, batch, 1);
     step({0, 1, 2}, {tokens[0][2], tokens[2][0], tokens[1][1]});
-    CHECK(difference(batch.logits(0), alone(0, 3)) < 1e-5);
-    CHECK(difference(batch.logits(2), alone(1, 2)) < 1e-5);
+    CHECK(difference(batch.logits(0), alone(0, 3)) == 0);
+    CHECK(difference(batch.logits(2), alone(1, 2)) == 0);
     model.prefill(phonemes[3], {}, {}, batch, 0);  // takes the place of utterance 0
     step({1, 0}, {tokens[2][1], tokens[3][0]});
-    CHECK(difference(batch.logits(0), alone(3, 1)) < 1e-5);
-    CHECK(difference(batch.logits(1), alone(2, 2)) < 1e-5);
-    CHECK(difference(batch.logits(2), alone(1, 2)) < 1e-5);  // rested
+    CHECK(difference(batch.logits(0), alone(3, 1)) == 0);
+    CHECK(difference(batch.logits(1), alone(2, 2)) == 0);
+    CHECK(difference(batch.logits(2), alone(1, 2)) == 0);  // rested
   }
 
   TEST_CASE("probes give the attention of the newest query") {

@@ -1,0 +1,108 @@
+#include "models/bf16_weight.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+namespace tts {
+namespace {
+
+constexpr std::int64_t kLanes = 16;
+constexpr std::int64_t kMostVectors = 4;
+
+}  // namespace
+
+Bf16 to_bf16(float value) noexcept {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  if (std::isnan(value)) return static_cast<Bf16>((bits >> 16U) | 0x40U);
+  return static_cast<Bf16>((bits + 0x7FFFU + ((bits >> 16U) & 1U)) >> 16U);
+}
+
+Bf16Weight::Bf16Weight(const float* weight, std::int64_t out, std::int64_t taps, std::int64_t in,
+                       std::span<const float> bias)
+    : out_(out), taps_(taps), in_(in), bias_(static_cast<std::size_t>((out + kLanes - 1) / kLanes * kLanes)) {
+  bias_.fill(0.0F);
+  std::copy(bias.begin(), bias.end(), bias_.data());
+  const std::int64_t pairs = (in + 1) / 2;
+  const auto is_zero = [&](const Panel& panel, std::int64_t tap) {
+    for (std::int64_t c = panel.first; c < panel.first + panel.columns; ++c) {
+      const float* row = weight + (c * taps + tap) * in;
+      if (std::any_of(row, row + in, [](float v) { return v != 0.0F; })) return false;
+    }
+    return true;
+  };
+  std::int64_t size = 0;
+  for (std::int64_t first = 0; first < out; first += kMostVectors * kLanes) {
+    Panel panel{.first = first, .columns = std::min(kMostVectors * kLanes, out - first)};
+    panel.vectors = (panel.columns + kLanes - 1) / kLanes;
+    std::int64_t end = taps;
+    while (panel.first_tap < end && is_zero(panel, panel.first_tap)) ++panel.first_tap;
+    while (end > panel.first_tap && is_zero(panel, end - 1)) --end;
+    panel.taps = end - panel.first_tap;
+    panel.at = size;
+    size += panel.taps * pairs * panel.vectors * kLanes;
+    panels_.push_back(panel);
+  }
+  packed_ = FloatBuffer(static_cast<std::size_t>(size));
+  auto* to = reinterpret_cast<Bf16*>(packed_.data());
+  for (const Panel& panel : panels_) {
+    for (std::int64_t tap = panel.first_tap; tap < panel.first_tap + panel.taps; ++tap) {
+      for (std::int64_t pair = 0; pair < pairs; ++pair) {
+        for (std::int64_t c = panel.first; c < panel.first + panel.vectors * kLanes; ++c) {
+          const float* row = weight + (c * taps + tap) * in;
+          for (std::int64_t i = 2 * pair; i < 2 * pair + 2; ++i) {
+            *to++ = c < out && i < in ? to_bf16(row[i]) : Bf16{0};
+          }
+        }
+      }
+    }
+  }
+}
+
+Bf16Product Bf16Weight::product(const Panel& panel, const Bf16* x, std::int64_t row_stride,
+                                std::int64_t tap_stride) const {
+  Bf16Product p;
+  p.x = x + panel.first_tap * tap_stride;
+  p.row_stride = row_stride;
+  p.tap_stride = tap_stride;
+  p.taps = panel.taps;
+  p.pairs = (in_ + 1) / 2;
+  p.weight = reinterpret_cast<const Bf16*>(packed_.data() + panel.at);
+  p.vectors = panel.vectors;
+  p.columns = panel.columns;
+  return p;
+}
+
+void Bf16Weight::apply(const float* x, std::int64_t stride, std::int64_t rows, float* y, bool relu) const {
+  if (rows == 0) return;
+  thread_local std::vector<Bf16> rounded;
+  const std::int64_t depth = taps_ * in_;
+  const bool dense = stride <= depth;  // rows that overlap or touch are one run of numbers
+  const std::int64_t pitch = dense ? stride : depth + 1;
+  rounded.resize(static_cast<std::size_t>((rows - 1) * pitch + depth + 1));
+  if (dense) {
+    bf16_kernels()->round({x, 0, 1, (rows - 1) * stride + depth}, 1.0F, rounded.data(), 0);
+  } else {
+    bf16_kernels()->round({x, stride, rows, depth}, 1.0F, rounded.data(), pitch);
+  }
+  // What meets the zero weight of an odd number of channels must be a number.
+  for (std::int64_t row = dense ? rows - 1 : 0; row < rows; ++row) {
+    rounded[static_cast<std::size_t>(row * pitch + depth)] = 0;
+  }
+  apply(rounded.data(), pitch, rows, y, out_, relu);
+}
+
+void Bf16Weight::apply(const Bf16* x, std::int64_t stride, std::int64_t rows, float* y, std::int64_t y_stride,
+                       bool relu, const float* start) const {
+  for (const Panel& panel : panels_) {
+    Bf16Product p = product(panel, x, stride, in_);
+    p.rows = rows;
+    p.start = (start != nullptr ? start : bias()) + panel.first;
+    p.out = y + panel.first;
+    p.out_stride = y_stride;
+    p.relu = relu;
+    bf16_kernels()->product(p);
+  }
+}
+
+}  // namespace tts
