@@ -2,10 +2,9 @@
 
 #include <cstdint>
 
-namespace tts {
+#include "models/bf16.h"
 
-/// bfloat16, as bits.
-using Bf16 = std::uint16_t;
+namespace tts {
 
 /// One panel of a product of bfloat16 numbers with float32 sums: out[r, c] = start[r, c] + more[r, c] +
 /// the sum over taps and channels of x[r, tap, channel] w[tap, channel, c]. The order of the sum is the same for every

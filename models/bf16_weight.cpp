@@ -12,12 +12,6 @@ constexpr std::int64_t kMostVectors = 4;
 
 }  // namespace
 
-Bf16 to_bf16(float value) noexcept {
-  const auto bits = std::bit_cast<std::uint32_t>(value);
-  if (std::isnan(value)) return static_cast<Bf16>((bits >> 16U) | 0x40U);
-  return static_cast<Bf16>((bits + 0x7FFFU + ((bits >> 16U) & 1U)) >> 16U);
-}
-
 Bf16Weight::Bf16Weight(const float* weight, std::int64_t out, std::int64_t taps, std::int64_t in,
                        std::span<const float> bias)
     : out_(out), taps_(taps), in_(in), bias_(static_cast<std::size_t>((out + kLanes - 1) / kLanes * kLanes)) {
@@ -43,7 +37,7 @@ Bf16Weight::Bf16Weight(const float* weight, std::int64_t out, std::int64_t taps,
     size += panel.taps * pairs * panel.vectors * kLanes;
     panels_.push_back(panel);
   }
-  packed_ = FloatBuffer(static_cast<std::size_t>(size));
+  packed_ = FloatBuffer(static_cast<std::size_t>(size), true);
   auto* to = reinterpret_cast<Bf16*>(packed_.data());
   for (const Panel& panel : panels_) {
     for (std::int64_t tap = panel.first_tap; tap < panel.first_tap + panel.taps; ++tap) {

@@ -52,7 +52,4 @@ class Bf16Weight {
   FloatBuffer bias_;
 };
 
-/// To the nearest, ties to even.
-[[nodiscard]] Bf16 to_bf16(float value) noexcept;
-
 }  // namespace tts

@@ -43,11 +43,6 @@ const LowKernels& low_kernels() {
   return best;
 }
 
-std::uint16_t to_bf16(float value) noexcept {
-  const auto bits = std::bit_cast<std::uint32_t>(value);
-  return static_cast<std::uint16_t>((bits + 0x7FFFU + ((bits >> 16U) & 1U)) >> 16U);
-}
-
 void LowRows::reserve(std::int64_t rows, std::int64_t in) {
   const std::size_t groups = size(rows * ((in + 1) / 2));  // bf16 takes more than int8
   if (groups > groups_.size()) groups_ = AlignedBuffer<std::uint32_t>(groups);

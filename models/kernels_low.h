@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "models/bf16.h"
 #include "models/kernels.h"
 
 namespace tts {
@@ -110,8 +111,5 @@ class LowLinear {
   FloatBuffer scales_;                 ///< int8: of each output
   AlignedBuffer<std::int32_t> shift_;  ///< int8: 128 times the sum of each output's weights
 };
-
-/// The bf16 nearest to `value`, ties to even.
-[[nodiscard]] std::uint16_t to_bf16(float value) noexcept;
 
 }  // namespace tts
