@@ -223,18 +223,28 @@ void walk_block(const ZhData& data, std::u32string_view block, bool longer, Word
   close(block.size());
 }
 
-}  // namespace
-
-std::vector<ZhWord> tag_words(const ZhData& data, std::u32string_view text) {
-  std::vector<ZhWord> words;
+/// Goes through a text: `single` gets the index of a character outside of all blocks, `block` where a block begins and
+/// ends.
+template <class Single, class Block>
+void each_block(std::u32string_view text, Single single, Block block) {
   for (std::size_t i = 0; i < text.size();) {
     if (!in_block(text[i])) {
-      words.push_back({i, i + 1, kUnknown});
-      ++i;
+      single(i++);
       continue;
     }
     std::size_t end = i + 1;
     while (end < text.size() && in_block(text[end])) ++end;
+    block(i, end);
+    i = end;
+  }
+}
+
+}  // namespace
+
+std::vector<ZhWord> tag_words(const ZhData& data, std::u32string_view text) {
+  std::vector<ZhWord> words;
+  const auto single = [&](std::size_t i) { words.push_back({i, i + 1, kUnknown}); };
+  each_block(text, single, [&](std::size_t i, std::size_t end) {
     const std::u32string_view block = text.substr(i, end - i);
     walk_block(
         data, block, true,
@@ -250,8 +260,7 @@ std::vector<ZhWord> tag_words(const ZhData& data, std::u32string_view text) {
             }
           });
         });
-    i = end;
-  }
+  });
   return words;
 }
 
@@ -278,14 +287,8 @@ ZhSplit split_word(const ZhData& data, std::u32string_view text) {
     }
     found(begin, end);
   };
-  for (std::size_t i = 0; i < text.size();) {
-    if (!in_block(text[i])) {
-      found(i, i + 1);
-      ++i;
-      continue;
-    }
-    std::size_t end = i + 1;
-    while (end < text.size() && in_block(text[end])) ++end;
+  const auto single = [&](std::size_t i) { found(i, i + 1); };
+  each_block(text, single, [&](std::size_t i, std::size_t end) {
     const std::u32string_view block = text.substr(i, end - i);
     walk_block(
         data, block, false, [&](std::size_t from, std::size_t to) { search(i + from, i + to); },
@@ -304,8 +307,7 @@ ZhSplit split_word(const ZhData& data, std::u32string_view text) {
             }
           });
         });
-    i = end;
-  }
+  });
   if (text.empty()) return {};
   const std::u32string_view subword = text.substr(at, length);
   if (text.starts_with(subword)) return {subword, text.substr(length), text.substr(length)};

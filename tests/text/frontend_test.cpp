@@ -8,6 +8,7 @@
 #include "src/core/utf8.h"
 #include "src/text/phonemes.h"
 #include "tests/text/data_dir.h"
+#include "tests/text/spoken.h"
 
 namespace {
 
@@ -29,32 +30,7 @@ void check_any(const std::string& text) {
   tts::FrontendOptions options;
   options.word_separator = "SP";
   const tts::Phonemized spoken = frontend().phonemize(text, options);
-  const std::size_t length = tts::utf8::count_code_points(tts::utf8::to_valid(text));
-  std::size_t start = 0;
-  std::size_t begin = 0;
-  bool good = true;
-  for (const tts::SpokenWord& word : spoken.words) {
-    good = good && word.in_start >= start && word.in_start < word.in_end && word.in_end <= length && !word.text.empty();
-    good = good && word.phoneme_begin >= begin && word.phoneme_begin < word.phoneme_end &&
-           word.phoneme_end <= spoken.phonemes.size();
-    start = word.in_start;
-    begin = word.phoneme_end;
-  }
-  CHECK(good);
-  CHECK(spoken.words.empty() == spoken.phonemes.empty());
-  const std::int32_t separator = *tts::phoneme_id("SP");
-  bool after_mark = true;
-  for (const std::int32_t id : spoken.phonemes) {
-    const bool mark = tts::is_punctuation(id) || id == separator;
-    good = good && !(mark && after_mark);  // never two of them together, none first
-    good = good && id >= 0 && id < tts::kPhonemesV2;
-    after_mark = mark;
-  }
-  CHECK(good);
-  if (!spoken.phonemes.empty()) {
-    const std::string_view last = tts::phoneme_symbol(spoken.phonemes.back());
-    CHECK((last == "." || last == "!" || last == "?" || last == "…"));
-  }
+  tts::test::check_spoken(spoken, tts::utf8::count_code_points(tts::utf8::to_valid(text)), tts::phoneme_id("SP"));
 }
 
 }  // namespace
