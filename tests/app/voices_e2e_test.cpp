@@ -1,9 +1,11 @@
 // The built program with small generated models: voices made on the command line and over a real socket, while others
 // are spoken with.
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <filesystem>
+#include <initializer_list>
 #include <map>
 #include <string>
 #include <thread>
@@ -11,6 +13,8 @@
 
 #include "tests/app/process.h"
 #include "tests/app/temporary_folder.h"
+#include "tests/audio/signals.h"
+#include "tests/audio/sound_file.h"
 #include "tests/doctest.h"
 #include "tests/engine/preparable_model.h"
 #include "tests/streaming/test_client.h"
@@ -23,9 +27,12 @@ using namespace std::chrono_literals;
 namespace fs = std::filesystem;
 
 struct Program {
-  Program() {
+  explicit Program(std::initializer_list<ModelForm> more = {}) {
     write_preparable_model(folder.path() / "voices" / "base", ModelForm::v2);
     write_preparable_model(folder.path() / "voices" / "four", ModelForm::v4);
+    for (const ModelForm form : more) {
+      write_preparable_model(folder.path() / "voices" / std::string(to_string(form)), form);
+    }
     write_preparing_networks(folder.path() / "models");
     const std::vector<std::uint8_t> wav = to_wav(fake_speech(3.2, 32'000), 32'000);
     folder.write("ann.wav", std::string(wav.begin(), wav.end()));
@@ -63,6 +70,33 @@ std::string post(const std::string& id, const std::string& model, const std::vec
          std::to_string(body.size()) + "\r\n\r\n" + body;
 }
 
+/// What people send that is no recording to make a voice of, and what is said of it.
+struct Unusable {
+  const char* file;
+  std::vector<std::uint8_t> bytes;
+  std::string words;
+};
+
+std::vector<Unusable> unusable_recordings() {
+  const std::vector<float> speech = fake_speech(4, 32'000);
+  std::vector<float> overdriven, pause = speech, hum(4 * 32'000, 0.0F);
+  for (const float x : speech) overdriven.push_back(std::clamp(20 * x, -1.0F, 1.0F));
+  std::fill(pause.begin() + 16'000, pause.end(), 0.0F);
+  std::vector<std::uint8_t> flac = sound_file(speech, 32'000, SF_FORMAT_FLAC | SF_FORMAT_PCM_16);
+  flac.resize(100);
+  return {
+      {"short.wav", to_wav(fake_speech(2.9, 32'000), 32'000), "got 2.90 s, wanted 3 to 10 s"},
+      {"long.wav", to_wav(fake_speech(10.1, 32'000), 32'000), "got 10.10 s, wanted 3 to 10 s"},
+      {"silent.wav", to_wav(hum, 32'000), "got silence"},
+      {"pause.wav", to_wav(pause, 32'000), "s of sound, the rest is silence"},
+      {"loud.wav", to_wav(overdriven, 32'000), "overdriven recording"},
+      {"text.mp3", std::vector<std::uint8_t>(5'000, 'x'), "not a sound file"},
+      {"empty.wav", {}, "not a sound file"},
+      {"cut.flac", flac, ""},
+      {"vorbis.ogg", sound_file(speech, 32'000, SF_FORMAT_OGG | SF_FORMAT_VORBIS), "Vorbis is not taken"},
+  };
+}
+
 /// Speaks and gives the type of the last message, or its code when that is an error.
 std::string speak(std::uint16_t port, const std::string& voice) {
   TestClient client(port);
@@ -97,8 +131,59 @@ TEST_SUITE("app/voices_e2e") {
     const auto refused = program.run({"voices", "add", "--model", "four", "--ref", program.path("ann.wav")});
     CHECK(refused.code == 1);
     CHECK(refused.err.find("sonorant: text: missing; v4 needs") == 0);
+    for (const Unusable& recording : unusable_recordings()) {
+      CAPTURE(recording.file);
+      const std::string name = recording.file;  // some of them: each starts the program
+      if (name != "silent.wav" && name != "loud.wav" && name != "text.mp3") continue;
+      program.folder.write(recording.file, std::string(recording.bytes.begin(), recording.bytes.end()));
+      const auto ended = program.run({"voices", "add", "--model", "base", "--ref", program.path(recording.file)});
+      CAPTURE(ended.err);
+      CHECK(ended.code == 1);
+      CHECK(ended.err.find("sonorant: " + program.path(recording.file) + ": ") == 0);
+      CHECK(ended.err.find(recording.words) != std::string::npos);
+      CHECK(ended.err.find('\n') == ended.err.size() - 1);
+    }
     const auto no_file = program.run({"voices", "add", "--model", "base", "--ref", program.path("none.wav")});
     CHECK(no_file.err.find("none.wav") != std::string::npos);
+  }
+
+  TEST_CASE("every version takes what people record: stereo MP3, FLAC, 16-bit and float WAV at any rate") {
+    const Program program({ModelForm::v1, ModelForm::v2pro, ModelForm::v2proplus, ModelForm::v3});
+    Process server({SONORANT_PROGRAM, "serve", "--port", "0"}, program.variables());
+    const auto line = server.wait_for_line("listening on http://127.0.0.1:", 120s);
+    if (!line) FAIL(server.err);
+    const auto port = static_cast<std::uint16_t>(std::stoi(line->substr(line->rfind(':') + 1)));
+    const auto in = [](int rate_hz, int format, int channels = 1) {
+      const std::vector<float> pcm = fake_speech(3.5, rate_hz);
+      return sound_file(channels == 2 ? in_stereo(pcm) : pcm, rate_hz, format, channels);
+    };
+    const struct {
+      const char* model;
+      std::vector<std::uint8_t> audio;
+      const char* rate;
+    } uploads[] = {
+        {"v1", in(44'100, SF_FORMAT_MPEG | SF_FORMAT_MPEG_LAYER_III, 2), "32000"},
+        {"base", in(48'000, SF_FORMAT_MPEG | SF_FORMAT_MPEG_LAYER_III, 2), "32000"},
+        {"v2pro", in(48'000, SF_FORMAT_FLAC | SF_FORMAT_PCM_24, 2), "32000"},
+        {"v2proplus", in(16'000, SF_FORMAT_WAV | SF_FORMAT_PCM_16), "32000"},
+        {"v3", in(44'100, SF_FORMAT_WAV | SF_FORMAT_FLOAT, 2), "24000"},
+        {"four", in(44'100, SF_FORMAT_MPEG | SF_FORMAT_MPEG_LAYER_III, 2), "48000"},
+    };
+    for (const auto& upload : uploads) {
+      CAPTURE(upload.model);
+      const std::string id = std::string(upload.model) + "-voice";
+      const auto reply = TestClient::http(port, post(id, upload.model, upload.audio));
+      CAPTURE(reply.body);
+      CHECK(reply.status == 201);
+      CHECK(json_at(reply.body, "/voice/rate") == upload.rate);
+      CHECK(speak(port, id) == "done");
+    }
+    const std::string metrics = TestClient::get(port, "/metrics").body;
+    CHECK(metrics.find("sonorant_voices_in_memory 6\n") != std::string::npos);
+    CHECK(metrics.find("sonorant_reader_bytes 0\n") == std::string::npos);  // made of Chinese speech
+    CHECK(metrics.find("sonorant_texts_unread_total 0\n") != std::string::npos);
+    server.signal(SIGTERM);
+    CHECK(server.wait(60s) == 0);
   }
 
   TEST_CASE("uploaded, spoken with under a budget, and removed while serving") {
@@ -127,6 +212,16 @@ TEST_SUITE("app/voices_e2e") {
     CHECK(json_at(reply.body, "/error/message") == "audio: got 2.00 s, wanted 3 to 10 s");
     reply = TestClient::http(port, post("bad", "nobody", audio));
     CHECK(reply.status == 404);
+    for (const Unusable& recording : unusable_recordings()) {
+      CAPTURE(recording.file);
+      const auto refused = TestClient::http(port, post("bad", "base", recording.bytes));
+      CAPTURE(refused.body);
+      CHECK(refused.status == (recording.bytes.empty() ? 400 : 422));
+      const std::string message = json_at(refused.body, "/error/message");
+      CHECK(message.find("audio") != std::string::npos);
+      if (!recording.bytes.empty()) CHECK(message.find(recording.words) != std::string::npos);
+    }
+    CHECK(TestClient::get(port, "/v1/voices").body.find("bad") == std::string::npos);
     // Another process makes one; it is seen by itself.
     CHECK(program
               .run({"voices", "add", "--model", "base", "--ref", program.path("ann.wav"), "--text", "Hello.", "--id",

@@ -1,12 +1,10 @@
 #pragma once
 
-#include <cmath>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <memory>
-#include <numbers>
 #include <set>
 #include <string>
 #include <string_view>
@@ -20,7 +18,7 @@
 #include "src/engine/synthesizer.h"
 #include "tests/models/small_voice.h"
 
-// Small models that voices can be prepared of, with the networks for it, all of generated weights; and recordings.
+// Small models that voices can be prepared of, with the networks for it, all of generated weights.
 
 namespace tts {
 
@@ -123,21 +121,6 @@ inline void write_preparing_networks(const std::filesystem::path& folder) {
   const auto speaker = std::make_shared<NormedWeights>();
   (void)Eres2Net(WeightScope(speaker), small_speaker_network());
   speaker->write(folder / "eres2netv2.safetensors");
-}
-
-/// Something like a voice: a falling pitch with overtones, in syllables.
-inline std::vector<float> fake_speech(double seconds, int rate_hz, double pitch_hz = 140) {
-  std::vector<float> pcm(static_cast<std::size_t>(seconds * rate_hz));
-  double phase = 0;
-  for (std::size_t i = 0; i < pcm.size(); ++i) {
-    const double t = static_cast<double>(i) / rate_hz;
-    phase += 2 * std::numbers::pi * (pitch_hz - 6 * t) / rate_hz;
-    const double syllable = std::max(0.0, std::sin(2 * std::numbers::pi * 2.5 * t));
-    double x = 0;
-    for (int k = 1; k <= 6; ++k) x += std::sin(k * phase) / k;
-    pcm[i] = static_cast<float>(0.25 * syllable * x);
-  }
-  return pcm;
 }
 
 inline Recording recording(const std::vector<float>& pcm, int rate_hz, const std::string& name = "voice.wav") {

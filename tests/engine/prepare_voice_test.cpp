@@ -2,21 +2,23 @@
 
 #include <algorithm>
 #include <chrono>
-#include <condition_variable>
 #include <cstring>
 #include <fstream>
-#include <mutex>
 #include <set>
 #include <thread>
 
 #include "src/engine/engine.h"
+#include "tests/app/temporary_folder.h"
+#include "tests/audio/signals.h"
 #include "tests/doctest.h"
+#include "tests/engine/listener.h"
 #include "tests/engine/preparable_model.h"
 
 namespace tts {
 namespace {
 
 namespace fs = std::filesystem;
+using namespace tts::testing;
 
 const TextFrontend& frontend() {
   static const TextFrontend instance("src/text/data");
@@ -25,17 +27,10 @@ const TextFrontend& frontend() {
 
 /// A folder of voices and one of networks, which go away with it.
 struct Shelf {
-  explicit Shelf(const std::string& name) : root(fs::temp_directory_path() / ("sonorant_prepare_" + name)) {
-    fs::remove_all(root);
+  Shelf() {
     fs::create_directories(root / "voices");
     write_preparing_networks(root / "models");
   }
-  ~Shelf() {
-    std::error_code ignored;
-    fs::remove_all(root, ignored);
-  }
-  Shelf(const Shelf&) = delete;
-  Shelf& operator=(const Shelf&) = delete;
 
   Result<NewVoice> add(const VoiceRequest& request) const { return prepare_voice(config(), frontend(), request); }
   std::string fault(const VoiceRequest& request, Errc code) const {
@@ -59,7 +54,8 @@ struct Shelf {
     return out;
   }
 
-  const fs::path root;
+  const TemporaryFolder folder;
+  const fs::path root = folder.path();
 };
 
 VoiceRequest request(const std::string& model, double seconds = 3.2) {
@@ -75,52 +71,11 @@ bool has(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
 }
 
-class Listener final : public UtteranceSink {
- public:
-  void on_audio(AudioChunk chunk) override {
-    const std::lock_guard lock(mutex_);
-    pcm_.insert(pcm_.end(), chunk.pcm.begin(), chunk.pcm.end());
-  }
-  void on_flushed(std::string, std::int64_t) override {}
-  void on_done(const UtteranceMetrics&) override { end("done"); }
-  void on_cancelled() override { end("cancelled"); }
-  void on_error(const Error& error) override { end(error.detail); }
-  std::string wait() {
-    std::unique_lock lock(mutex_);
-    ended_.wait_for(lock, std::chrono::seconds(60), [&] { return !how_.empty(); });
-    return how_;
-  }
-  std::vector<float> pcm() {
-    const std::lock_guard lock(mutex_);
-    return pcm_;
-  }
-
- private:
-  void end(std::string how) {
-    const std::lock_guard lock(mutex_);
-    how_ = std::move(how);
-    ended_.notify_all();
-  }
-  std::mutex mutex_;
-  std::condition_variable ended_;
-  std::string how_;
-  std::vector<float> pcm_;
-};
-
 std::string speak(Synthesizer& engine, const std::string& voice, std::vector<float>* pcm = nullptr,
                   const std::string& text = "Hello.") {
-  UtteranceOptions options;
-  options.voice = voice;
-  options.seed = 3;
-  const auto listener = std::make_shared<Listener>();
-  auto utterance = engine.open(options, listener);
-  if (!utterance) return utterance.error().detail;
-  TextSegment segment;
-  segment.text = text;
-  REQUIRE((*utterance)->speak(segment).has_value());
-  (*utterance)->end();
-  const std::string how = listener->wait();
-  if (pcm != nullptr) *pcm = listener->pcm();
+  const Speech speech = say(engine, voice, text);
+  const std::string how = speech.wait();
+  if (pcm != nullptr) *pcm = speech.listener->pcm();
   return how;
 }
 
@@ -128,7 +83,7 @@ std::string speak(Synthesizer& engine, const std::string& voice, std::vector<flo
 
 TEST_SUITE("engine/prepare_voice") {
   TEST_CASE("a recording becomes a voice that speaks, in every form") {
-    const Shelf shelf("forms");
+    const Shelf shelf;
     EngineConfig config;
     config.voices_dir = shelf.voices();
     config.models_dir = shelf.root / "models";
@@ -173,7 +128,7 @@ TEST_SUITE("engine/prepare_voice") {
   }
 
   TEST_CASE("tokens, phonemes and features are those of the networks") {
-    const Shelf shelf("exact");
+    const Shelf shelf;
     write_preparable_model(shelf.voices() / "m", ModelForm::v2);
     VoiceRequest r = request("m");
     r.reference = recording(fake_speech(3.5, 44'100), 44'100);
@@ -204,7 +159,7 @@ TEST_SUITE("engine/prepare_voice") {
   }
 
   TEST_CASE("Chinese is spoken with the features of its text, English needs none") {
-    const Shelf shelf("features");
+    const Shelf shelf;
     write_preparable_model(shelf.voices() / "m", ModelForm::v2);
     VoiceRequest r = request("m");
     r.lang = "zh";
@@ -215,17 +170,28 @@ TEST_SUITE("engine/prepare_voice") {
     config.voices_dir = shelf.voices();
     config.models_dir = shelf.root / "models";
     config.text_data_dir = "src/text/data";
+    config.preload = "none";
     std::vector<float> chinese, english, chinese_without, english_without;
     {
       const auto engine = make_engine(config);
+      CHECK(engine->stats().reader_bytes == 0);  // nothing is loaded before the voice
       CHECK(speak(*engine, "v", &chinese, "你好，你好。") == "done");
       CHECK(speak(*engine, "v", &english) == "done");
+      // All of the file but nothing else: three layers, of which the last two are not even read.
+      const auto bert = SafeTensors::open(config.models_dir / "bert.safetensors").value();
+      std::int64_t bytes = 0;
+      for (const TensorView& tensor : bert.tensors()) bytes += 4 * tensor.numel();
+      CHECK(engine->stats().reader_bytes == bytes);
+      CHECK(engine->stats().weight_bytes > bytes);
+      CHECK(engine->stats().texts_unread == 0);
     }
     fs::remove(config.models_dir / "bert.safetensors");
     {
       const auto engine = make_engine(config);  // says so, and speaks nevertheless
       CHECK(speak(*engine, "v", &chinese_without, "你好，你好。") == "done");
       CHECK(speak(*engine, "v", &english_without) == "done");
+      CHECK(engine->stats().texts_unread == 1);
+      CHECK(engine->stats().reader_bytes == 0);
     }
     CHECK(!chinese.empty());
     CHECK(chinese != chinese_without);
@@ -233,7 +199,7 @@ TEST_SUITE("engine/prepare_voice") {
   }
 
   TEST_CASE("made of the same, a voice is found and nothing is computed") {
-    const Shelf shelf("cache");
+    const Shelf shelf;
     write_preparable_model(shelf.voices() / "m", ModelForm::v2);
     const auto first = shelf.add(request("m"));
     REQUIRE(first.has_value());
@@ -260,7 +226,7 @@ TEST_SUITE("engine/prepare_voice") {
   }
 
   TEST_CASE("without the words there is no prompt, and no network for it") {
-    const Shelf shelf("no_text");
+    const Shelf shelf;
     write_preparable_model(shelf.voices() / "m", ModelForm::v2);
     write_preparable_model(shelf.voices() / "four", ModelForm::v4);
     fs::remove(shelf.root / "models" / "hubert.safetensors");
@@ -279,7 +245,7 @@ TEST_SUITE("engine/prepare_voice") {
   }
 
   TEST_CASE("what is missing or wrong is named, and nothing is left behind") {
-    const Shelf shelf("faults");
+    const Shelf shelf;
     write_preparable_model(shelf.voices() / "m", ModelForm::v2pro);
     fs::create_directories(shelf.voices() / "starter");
     fs::copy("models/pretrained/starter", shelf.voices() / "starter", fs::copy_options::recursive);
@@ -318,7 +284,7 @@ TEST_SUITE("engine/prepare_voice") {
   }
 
   TEST_CASE("voices come and go in a running engine") {
-    const Shelf shelf("running");
+    const Shelf shelf;
     write_preparable_model(shelf.voices() / "m", ModelForm::v2);
     EngineConfig config;
     config.voices_dir = shelf.voices();
@@ -343,7 +309,7 @@ TEST_SUITE("engine/prepare_voice") {
     CHECK(engine->remove_voice("m").error().code == Errc::unknown_voice);
     CHECK(engine->remove_voice("ann").has_value());
     CHECK(engine->voices().size() == 1);
-    CHECK(speak(*engine, "ann") == "no voice \"ann\"");
+    CHECK(speak(*engine, "ann") == "unknown_voice: no voice \"ann\"");
     CHECK(shelf.names() == std::set<std::string>{"m", "ben"});
     write_small_voice(shelf.voices() / "whole", ModelForm::v2);
     CHECK(remove_prepared_voice(shelf.voices(), "whole").error().code == Errc::forbidden);

@@ -1,10 +1,7 @@
 #include <algorithm>
-#include <chrono>
 #include <cmath>
-#include <condition_variable>
 #include <filesystem>
 #include <fstream>
-#include <mutex>
 #include <string>
 #include <vector>
 
@@ -12,30 +9,16 @@
 #include "src/engine/engine.h"
 #include "src/engine/solo_stream.h"
 #include "src/engine/voice.h"
+#include "tests/app/temporary_folder.h"
 #include "tests/doctest.h"
+#include "tests/engine/listener.h"
 #include "tests/models/small_voice.h"
 
 namespace tts {
 namespace {
 
 namespace fs = std::filesystem;
-
-/// A folder of voices that goes away with it.
-class Voices {
- public:
-  explicit Voices(const std::string& name) : root(fs::temp_directory_path() / ("sonorant_" + name)) {
-    fs::remove_all(root);
-    fs::create_directories(root);
-  }
-  ~Voices() {
-    std::error_code ignored;
-    fs::remove_all(root, ignored);
-  }
-  Voices(const Voices&) = delete;
-  Voices& operator=(const Voices&) = delete;
-
-  const fs::path root;
-};
+using namespace tts::testing;
 
 SegmentRequest request(std::uint64_t seed = 1) {
   SegmentRequest r;
@@ -71,52 +54,17 @@ std::string message_of(const fs::path& folder) {
   return {};
 }
 
-/// Collects an utterance and waits for its end.
-class Listener final : public UtteranceSink {
- public:
-  void on_audio(AudioChunk chunk) override {
-    const std::lock_guard lock(mutex_);
-    pcm_.insert(pcm_.end(), chunk.pcm.begin(), chunk.pcm.end());
-  }
-  void on_flushed(std::string, std::int64_t) override {}
-  void on_done(const UtteranceMetrics&) override { end("done"); }
-  void on_cancelled() override { end("cancelled"); }
-  void on_error(const Error& error) override { end(error.detail); }
-
-  std::string wait() {
-    std::unique_lock lock(mutex_);
-    ended_.wait_for(lock, std::chrono::seconds(60), [&] { return !how_.empty(); });
-    return how_;
-  }
-  std::vector<float> pcm() {
-    const std::lock_guard lock(mutex_);
-    return pcm_;
-  }
-
- private:
-  void end(std::string how) {
-    const std::lock_guard lock(mutex_);
-    how_ = std::move(how);
-    ended_.notify_all();
-  }
-
-  std::mutex mutex_;
-  std::condition_variable ended_;
-  std::string how_;
-  std::vector<float> pcm_;
-};
-
 }  // namespace
 
 TEST_SUITE("engine/published_voice") {
   TEST_CASE("every published form speaks from its folder, streamed as whole") {
-    const Voices voices("forms");
+    const TemporaryFolder voices;
     for (const ModelForm form :
          {ModelForm::v1, ModelForm::v2, ModelForm::v2pro, ModelForm::v2proplus, ModelForm::v3, ModelForm::v4}) {
       const std::string name(to_string(form));
       CAPTURE(name);
-      write_small_voice(voices.root / name, form, 2);
-      const auto voice = load_voice(voices.root / name);
+      write_small_voice(voices.path() / name, form, 2);
+      const auto voice = load_voice(voices.path() / name);
       CHECK(voice->info().id == name);
       CHECK(voice->info().rate_hz == sample_rate_hz(form));
       const std::vector<float> whole = speak(*voice, request(), {100000});
@@ -132,9 +80,9 @@ TEST_SUITE("engine/published_voice") {
   }
 
   TEST_CASE("the first sound comes with the lookahead, and every useful number of tokens brings more") {
-    const Voices voices("useful");
-    write_small_voice(voices.root / "v2", ModelForm::v2);
-    const auto voice = load_voice(voices.root / "v2");
+    const TemporaryFolder voices;
+    write_small_voice(voices.path() / "v2", ModelForm::v2);
+    const auto voice = load_voice(voices.path() / "v2");
     SegmentRequest r = request();
     for (int i = 0; i < 30; ++i) r.phonemes.push_back(30 + i);
     SoloStream stream(voice->begin(r));
@@ -149,8 +97,8 @@ TEST_SUITE("engine/published_voice") {
   }
 
   TEST_CASE("the prompt is heard: other tokens, other features and none of them give other speech") {
-    const Voices voices("prompts");
-    const fs::path folder = voices.root / "v2";
+    const TemporaryFolder voices;
+    const fs::path folder = voices.path() / "v2";
     write_small_voice(folder, ModelForm::v2);
     const std::vector<float> with = speak(*load_voice(folder), request(), {50});
     const PublishedConfig config = small_config(ModelForm::v2);
@@ -182,43 +130,47 @@ TEST_SUITE("engine/published_voice") {
   }
 
   TEST_CASE("a phoneme that v1 does not have is spoken as an unknown one") {
-    const Voices voices("unknown");
-    write_small_voice(voices.root / "v1", ModelForm::v1);
-    const auto voice = load_voice(voices.root / "v1");
+    const TemporaryFolder voices;
+    write_small_voice(voices.path() / "v1", ModelForm::v1);
+    const auto voice = load_voice(voices.path() / "v1");
     SegmentRequest r = request();
     r.phonemes[3] = 700;
     CHECK(!speak(*voice, r, {50}).empty());
   }
 
   TEST_CASE("voices that name one model share its weights; a model alone does not speak") {
-    const Voices voices("shared");
-    write_small_model(voices.root / "base", ModelForm::v2);
+    const TemporaryFolder voices;
+    write_small_model(voices.path() / "base", ModelForm::v2);
     for (const char* name : {"anna", "ben"}) {
-      fs::create_directories(voices.root / name);
-      REQUIRE(save_reference(voices.root / name / "reference.safetensors",
+      fs::create_directories(voices.path() / name);
+      REQUIRE(save_reference(voices.path() / name / "reference.safetensors",
                              small_reference(small_config(ModelForm::v2), name[0] == 'a' ? 1 : 2))
                   .has_value());
-      std::ofstream(voices.root / name / "manifest.json")
+      std::ofstream(voices.path() / name / "manifest.json")
           << R"({"format": 2, "form": "v2", "id": ")" << name
           << R"(", "name": "A", "license": "", "languages": ["en"], "sample_rate_hz": 32000, )"
           << R"("text": {"word_separator": ""}, "model": "base", "reference": {"file": "reference.safetensors"}})";
     }
-    CHECK(load_manifest(voices.root / "anna")->reference == voices.root / "anna" / "reference.safetensors");
-    CHECK(load_manifest(voices.root / "base")->reference.empty());
-    CHECK(message_of(voices.root / "base").find("reference: missing") != std::string::npos);
+    CHECK(load_manifest(voices.path() / "anna")->reference == voices.path() / "anna" / "reference.safetensors");
+    CHECK(load_manifest(voices.path() / "base")->reference.empty());
+    CHECK(message_of(voices.path() / "base").find("reference: missing") != std::string::npos);
     ModelCache cache;
-    const auto anna = load_voice(voices.root / "anna", cache);
+    const auto anna = load_voice(voices.path() / "anna", cache);
     const std::vector<float> before = speak(*anna, request(), {40});
-    fs::remove(voices.root / "base" / "acoustic.safetensors");  // the second voice takes it from memory
-    const auto ben = load_voice(voices.root / "ben", cache);
+    // Broken behind its back: whoever reads it again fails, and the second voice takes it from memory.
+    const fs::path weights = voices.path() / "base" / "acoustic.safetensors";
+    const auto time = fs::last_write_time(weights);
+    std::fstream(weights, std::ios::in | std::ios::out | std::ios::binary) << "no safetensors";
+    fs::last_write_time(weights, time);
+    const auto ben = load_voice(voices.path() / "ben", cache);
     CHECK(speak(*ben, request(), {40}) != before);
     CHECK(speak(*anna, request(), {40}) == before);
-    CHECK(message_of(voices.root / "ben").find("acoustic.safetensors") != std::string::npos);
+    CHECK(message_of(voices.path() / "ben").find("acoustic.safetensors") != std::string::npos);
   }
 
   TEST_CASE("what is wrong with a folder is said by name") {
-    const Voices voices("faults");
-    const fs::path folder = voices.root / "v2pro";
+    const TemporaryFolder voices;
+    const fs::path folder = voices.path() / "v2pro";
     write_small_voice(folder, ModelForm::v2pro);
     const PreparedReference good = small_reference(small_config(ModelForm::v2pro), 1);
     const auto fault = [&](const PreparedReference& r) {
@@ -249,11 +201,11 @@ TEST_SUITE("engine/published_voice") {
   }
 
   TEST_CASE("a voice of a published form speaks through the engine") {
-    const Voices voices("engine");
-    write_small_voice(voices.root / "v2", ModelForm::v2);
-    write_small_model(voices.root / "base", ModelForm::v4);
+    const TemporaryFolder voices;
+    write_small_voice(voices.path() / "v2", ModelForm::v2);
+    write_small_model(voices.path() / "base", ModelForm::v4);
     EngineConfig config;
-    config.voices_dir = voices.root;
+    config.voices_dir = voices.path();
     config.text_data_dir = "src/text/data";
     const auto engine = make_engine(config);
     REQUIRE(engine->voices().size() == 1);
