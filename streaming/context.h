@@ -61,7 +61,7 @@ class PlaybackClock {
   double worst_lag_ms_ = 0;
 };
 
-/// Mailbox between the inference thread, which fills it, and a session, which empties it. Thread-safe.
+/// Mailbox between the engine's threads, which fill it one at a time, and a session, which empties it. Thread-safe.
 ///
 /// Bounded by the synthesizer's own back-pressure (SynthesizerLimits::max_ahead); should that fail, the mailbox drops
 /// all it holds and takes Errc::internal instead.

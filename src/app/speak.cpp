@@ -21,7 +21,7 @@ double ms_since(Clock::time_point start) {
   return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
 }
 
-// What the inference thread hands to the calling thread. Bounded by the engine's max_ahead.
+// What the engine hands to the calling thread. Bounded by the engine's max_ahead.
 class Inbox final : public UtteranceSink {
  public:
   struct Ending {

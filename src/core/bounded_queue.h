@@ -16,7 +16,7 @@ namespace tts {
 ///
 /// What full means is the producer's choice, made by the verb:
 ///   try_push    refuses (admission: answer `overloaded`)
-///   push        waits for room (only threads that may wait: never the inference thread, never an I/O strand)
+///   push        waits for room (only threads that may wait: never an engine thread, never an I/O strand)
 ///   push_latest drops the oldest element (logs, meters)
 ///
 /// After close() nothing more goes in; consumers still get what is left, then nullopt.
