@@ -76,7 +76,7 @@ AcousticModel::AcousticModel(const WeightScope& acoustic, const AcousticConfig& 
       flow_(acoustic("cfm.estimator"), flow_config(config)),
       vocoder_(vocoder, vocoder_config) {
   const c10::InferenceMode inference;
-  schedule_ = flow_.make_schedule(config.steps);
+  schedule_ = flow_.make_schedule(config.flow);
 }
 
 AcousticModel::Speaker AcousticModel::make_speaker(const at::Tensor& ge) const {
@@ -104,9 +104,8 @@ AcousticStream AcousticModel::begin(std::span<const std::int32_t> phonemes, cons
   }
   const Stopwatch watch(stream.times_.flow);
   stream.speed_ = options.speed;
-  stream.flow_ = flow_.initial_state(
-      options.steps == 0 || options.steps == config_.steps ? schedule_ : flow_.make_schedule(options.steps),
-      options.seed);
+  const FlowSchedule flow = options.schedule(config_.flow);
+  stream.flow_ = flow_.initial_state(flow == config_.flow ? schedule_ : flow_.make_schedule(flow), options.seed);
   stream.vocoder_ = vocoder_.initial_state(options.seed);
   return stream;
 }

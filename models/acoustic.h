@@ -40,8 +40,8 @@ struct AcousticConfig {
   std::int64_t style_dim = 128;
   std::int64_t feature_dim = 256;
   std::int64_t wns_layers = 2;
-  int steps = 4;               ///< flow steps unless an utterance asks for another number
-  CausalFlowConfig estimator;  ///< features is feature_dim
+  FlowSchedule flow{.steps = 4};  ///< unless an utterance asks for another
+  CausalFlowConfig estimator;     ///< features is feature_dim
 };
 
 /// Where the time of a stream went.
@@ -86,6 +86,16 @@ struct AcousticOptions {
   std::uint64_t seed = 0;
   double speed = 1.0;  ///< 0.5 .. 2: frames are stretched by 1 / speed, total int(frames / speed)
   int steps = 0;       ///< flow steps; 0: the voice's own
+  FlowChoice flow{};   ///< what else of the flow's schedule is to be another than the voice's own
+  /// v3, v4: frames of the reference that a window of the flow sees, its last ones; 0: the voice's own number.
+  std::int64_t prompt_frames = 0;
+
+  /// The schedule that these options ask of a voice whose own this is.
+  [[nodiscard]] FlowSchedule schedule(const FlowSchedule& own) const {
+    FlowChoice choice = flow;
+    if (steps != 0) choice.steps = steps;
+    return chosen_schedule(own, choice);
+  }
 };
 
 /// The acoustic half of a voice: semantic tokens, phonemes and a speaker embedding to 24 kHz samples, streaming.
@@ -132,7 +142,7 @@ class AcousticModel {
   FeatureEncoder features_;
   CausalFlow flow_;
   SourceFilterVocoder vocoder_;
-  std::shared_ptr<const CausalFlow::Schedule> schedule_;  ///< of config_.steps
+  std::shared_ptr<const CausalFlow::Schedule> schedule_;  ///< of config_.flow
 };
 
 }  // namespace tts

@@ -8,6 +8,7 @@
 #include <ATen/ops/layer_norm.h>
 #include <ATen/ops/silu.h>
 
+#include "models/cfm.h"
 #include "models/time_embedding.h"
 
 namespace tts {
@@ -35,29 +36,27 @@ CausalFlow::CausalFlow(const WeightScope& weights, const CausalFlowConfig& confi
   }
 }
 
-std::shared_ptr<const CausalFlow::Schedule> CausalFlow::make_schedule(int steps) const {
-  if (steps < 1 || steps > 1000) {
-    throw ModelError("flow steps: got " + std::to_string(steps) + ", wanted 1..1000");
-  }
+std::shared_ptr<const CausalFlow::Schedule> CausalFlow::make_schedule(const FlowSchedule& flow) const {
   auto schedule = std::make_shared<Schedule>();
-  for (int s = 0; s < steps; ++s) {
-    const at::Tensor t = at::silu(time_out_(at::silu(time_in_(time_features(s * (1.0 / steps))))));
-    Step step;
+  schedule->flow = flow;
+  for (const auto& [time, width] : flow_calls(flow)) {
+    const at::Tensor t = at::silu(time_out_(at::silu(time_in_(time_features(time)))));
+    Call call;
     for (const Linear& modulation : modulations_) {
       const auto parts = modulation(t).squeeze(0).chunk(3);  // shift, scale, gate
-      step.blocks.push_back({(parts[1] + 1).contiguous(), parts[0].contiguous(), parts[2].contiguous()});
+      call.blocks.push_back({(parts[1] + 1).contiguous(), parts[0].contiguous(), parts[2].contiguous()});
     }
     const auto parts = out_modulation_(t).squeeze(0).chunk(2);  // scale, shift
-    step.out_gain = (parts[0] + 1).contiguous();
-    step.out_bias = parts[1].contiguous();
-    schedule->push_back(std::move(step));
+    call.out_gain = (parts[0] + 1).contiguous();
+    call.out_bias = parts[1].contiguous();
+    schedule->calls.push_back(std::move(call));
   }
   return schedule;
 }
 
 CausalFlow::State CausalFlow::initial_state(std::shared_ptr<const Schedule> schedule, std::uint64_t seed) const {
   State state{.schedule = std::move(schedule), .past = {}, .noise = GaussianNoise(seed, kNoiseStream), .frames = 0};
-  for (std::size_t s = 0; s < state.schedule->size(); ++s) {
+  for (std::size_t s = 0; s < state.schedule->calls.size(); ++s) {
     for (const CausalConvNext& block : blocks_) {
       state.past.push_back(block.initial_past());
     }
@@ -75,17 +74,15 @@ at::Tensor CausalFlow::step(const at::Tensor& mu, State& state) const {
   state.noise.fill(state.frames * config_.mel, {x.data_ptr<float>(), static_cast<std::size_t>(x.numel())});
   state.frames += frames;
   const at::Tensor conditioned = input_mu_(mu);  // the same in every step
-  const double d = 1.0 / static_cast<double>(state.schedule->size());
-  std::size_t slot = 0;
-  for (const Step& step : *state.schedule) {
-    at::Tensor h = input_x_(x).add_(conditioned);
+  solve_flow(x, state.schedule->flow, [&](const at::Tensor& at_x, std::size_t n) {
+    const Call& call = state.schedule->calls[n];
+    at::Tensor h = input_x_(at_x).add_(conditioned);
     for (std::size_t i = 0; i < blocks_.size(); ++i) {
-      const Block& norms = step.blocks[i];
-      blocks_[i].step(h, state.past[slot++], norms.gain, norms.bias, kEps, norms.gate);
+      const Block& norms = call.blocks[i];
+      blocks_[i].step(h, state.past[n * blocks_.size() + i], norms.gain, norms.bias, kEps, norms.gate);
     }
-    // Scaled first: a fused multiply-add would round the last few values of a chunk differently.
-    x.add_(out_(at::layer_norm(h, {config_.dim}, step.out_gain, step.out_bias, kEps)).mul_(d));
-  }
+    return out_(at::layer_norm(h, {config_.dim}, call.out_gain, call.out_bias, kEps));
+  });
   return x;
 }
 

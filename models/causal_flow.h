@@ -7,6 +7,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "models/convnext.h"
+#include "models/flow_schedule.h"
 #include "models/layers.h"
 #include "models/noise.h"
 
@@ -21,30 +22,34 @@ struct CausalFlowConfig {
   std::int64_t kernel = 7;
 };
 
-/// Conditioning to mel frames, chunk by chunk: conditional flow matching (Lipman et al. 2023) by uniform Euler steps
-/// from t = 0, whose velocity field is a stack of causal ConvNeXt blocks with adaptive norms. Frame i depends on
-/// frames <= i only, so any chunking equals the whole and nothing is held back: the lookahead is 0 frames.
-/// Const after construction: one CausalFlow serves all streams, each with its own State.
+/// Conditioning to mel frames, chunk by chunk: conditional flow matching (Lipman et al. 2023), whose velocity field is
+/// a stack of causal ConvNeXt blocks with adaptive norms. Frame i depends on frames <= i only, so any chunking equals
+/// the whole and nothing is held back: the lookahead is 0 frames. Const after construction: one CausalFlow serves all
+/// streams, each with its own State.
 class CausalFlow {
  public:
   /// Keys "time_embed.time_mlp.{0,2}", "input_embed.proj", "blocks.#.{dwconv,ada,pwconv1,pwconv2}", "norm_out.linear",
   /// "proj_out" under "cfm.estimator". Throws ModelError naming the missing or misshapen tensor.
   CausalFlow(const WeightScope& weights, const CausalFlowConfig& config);
 
-  /// What depends on the number of steps alone: the adaptive norms of every step. Shared by all streams that use it.
+  /// What depends on the flow's schedule alone: the adaptive norms of every call. Shared by all streams that use it.
   struct Block {
     at::Tensor gain, bias, gate;  ///< [dim]
   };
-  struct Step {
+  struct Call {
     std::vector<Block> blocks;
     at::Tensor out_gain, out_bias;  ///< [dim]
   };
-  using Schedule = std::vector<Step>;
-  [[nodiscard]] std::shared_ptr<const Schedule> make_schedule(int steps) const;
+  struct Schedule {
+    FlowSchedule flow;
+    std::vector<Call> calls;  ///< one for each of flow_calls()
+  };
+  /// Guidance is off in this network, whatever the schedule says. Throws ModelError on a schedule out of its range.
+  [[nodiscard]] std::shared_ptr<const Schedule> make_schedule(const FlowSchedule& flow) const;
 
   struct State {
     std::shared_ptr<const Schedule> schedule;
-    std::vector<at::Tensor> past;  ///< step by step, block by block: [kernel - 1, dim]
+    std::vector<at::Tensor> past;  ///< call by call, block by block: [kernel - 1, dim]
     GaussianNoise noise{0, 0};
     std::int64_t frames = 0;  ///< done so far
   };

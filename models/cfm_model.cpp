@@ -5,22 +5,17 @@
 #include <string>
 #include <utility>
 
-#include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/InferenceMode.h>
 
-#include "models/cfm.h"
 #include "models/frame_stretch.h"
 #include "models/layers.h"
 #include "models/noise.h"
 
 namespace tts {
 namespace {
-
-/// Mel frames on either side of a sample that BigVGAN needs.
-constexpr std::int64_t kBigvganContext = 38;
 
 FeatureEncoderConfig feature_config(const PublishedConfig& c) {
   return {.in = c.hidden,
@@ -40,6 +35,10 @@ CfmModel::CfmModel(const WeightScope& acoustic, const WeightScope& vocoder, cons
       features_(acoustic, feature_config(config)),
       dit_(acoustic("cfm.estimator"), config.dit) {
   policy_.lookahead = config.lookahead;
+  // Enough conditioning for the first window and no more. BigVGAN holds 38 frames back, HiFi-GAN 12.
+  const bool v3 = config.form == ModelForm::v3;
+  policy_.first = v3 ? 27 : 20;
+  windows_.first = v3 ? 72 : 44;
   if (config.form == ModelForm::v3) {
     bigvgan_.emplace(vocoder, BigvganConfig{.in = config.dit.mel,
                                             .channels = config.vocoder_channels,
@@ -51,6 +50,24 @@ CfmModel::CfmModel(const WeightScope& acoustic, const WeightScope& vocoder, cons
                                             .rates = config.upsample_rates,
                                             .kernels = config.upsample_kernels});
   }
+  const c10::InferenceMode inference;
+  (void)plan(config.flow);
+}
+
+std::shared_ptr<const FlowPlan> CfmModel::plan(const FlowSchedule& schedule) const {
+  constexpr std::size_t kKept = 8;
+  const std::lock_guard lock(plans_mutex_);
+  for (const auto& known : plans_) {
+    if (known->schedule == schedule) {
+      return known;
+    }
+  }
+  auto made = std::make_shared<const FlowPlan>(make_flow_plan(dit_, schedule));
+  if (plans_.size() == kKept) {
+    plans_.erase(plans_.begin() + 1);
+  }
+  plans_.push_back(made);
+  return made;
 }
 
 std::int64_t CfmModel::hop_samples() const {
@@ -72,9 +89,8 @@ CfmModel::Speaker CfmModel::make_speaker(const SovitsFront::Reference& reference
   Speaker speaker;
   speaker.front = front_.make_speaker(std::span(&reference, 1));
   speaker.prepared = features_.prepare(speaker.front.ge);
-  const at::Tensor frames =
-      front_.encoder().encode(front_.quantize(to_index(tokens)),
-                              front_.encoder().encode_text(to_index(phonemes)), speaker.front.text_ge);
+  const at::Tensor frames = front_.encoder().encode(
+      front_.quantize(to_index(tokens)), front_.encoder().encode_text(to_index(phonemes)), speaker.front.text_ge);
   const at::Tensor features = features_.forward(frames, speaker.prepared,
                                                 features_.valid_frames(static_cast<std::int64_t>(tokens.size()), 1.0));
   speaker.prompt = make_flow_prompt(normalize_mel(mel), features, max_prompt_frames());
@@ -83,44 +99,26 @@ CfmModel::Speaker CfmModel::make_speaker(const SovitsFront::Reference& reference
   return speaker;
 }
 
-/// Log mel frames to samples in a stream: HiFi-GAN carries its state, BigVGAN is recomputed with its context.
+/// Log mel frames to samples in a stream; both vocoders carry their state.
 class CfmModel::Vocoder {
  public:
   explicit Vocoder(const CfmModel& model) : model_(model) {
     if (model.hifigan_) {
-      state_ = model.hifigan_->initial_state();
+      hifigan_ = model.hifigan_->initial_state();
     }
   }
 
   std::vector<float> push(const at::Tensor& mel, bool last) {
-    if (model_.hifigan_) {
-      return to_vector(model_.hifigan_->step(mel, state_, last));
-    }
-    mel_.append(mel);
-    const std::int64_t total = mel_.size();
-    const std::int64_t ready = last ? total : std::max(done_, total - kBigvganContext);
-    if (ready == done_) {
-      return {};
-    }
-    const std::int64_t begin = std::max<std::int64_t>(0, done_ - kBigvganContext);
-    const at::Tensor wave = model_.bigvgan_->forward(mel_.slice(begin, total).t().contiguous().unsqueeze(0)).view({-1});
-    const std::int64_t hop = model_.hop_samples();
-    const at::Tensor out = wave.narrow(0, (done_ - begin) * hop, (ready - done_) * hop);
-    done_ = ready;
-    mel_.drop_before(done_ - kBigvganContext);
-    return to_vector(out);
-  }
-
- private:
-  static std::vector<float> to_vector(const at::Tensor& wave) {
+    const at::Tensor wave =
+        model_.hifigan_ ? model_.hifigan_->step(mel, hifigan_, last) : model_.bigvgan_->step(mel, bigvgan_, last);
     const at::Tensor samples = wave.contiguous();
     return {samples.data_ptr<float>(), samples.data_ptr<float>() + samples.numel()};
   }
 
+ private:
   const CfmModel& model_;
-  Hifigan::State state_;
-  FrameBuffer mel_;
-  std::int64_t done_ = 0;
+  Hifigan::State hifigan_;
+  Bigvgan::State bigvgan_;
 };
 
 class CfmModel::Stream final : public TokenRenderer {
@@ -131,7 +129,9 @@ class CfmModel::Stream final : public TokenRenderer {
         speaker_(speaker),
         encoder_(model.front_, phonemes, speaker.front, model.policy_),
         speed_(options.speed),
-        steps_(options.steps == 0 ? model.config_.steps : options.steps),
+        prompt_(
+            shortened(speaker.prompt, options.prompt_frames > 0 ? options.prompt_frames : model.config_.prompt_frames)),
+        plan_(model.plan(options.schedule(model.config_.flow))),
         stretch_(options.speed),
         noise_(options.seed, kNoiseStream),
         vocoder_(model) {}
@@ -164,6 +164,13 @@ class CfmModel::Stream final : public TokenRenderer {
 
  private:
   [[nodiscard]] std::int64_t bands() const { return model_.config_.dit.mel; }
+
+  /// The last frames of a prompt; 0: all.
+  static FlowPrompt shortened(const FlowPrompt& prompt, std::int64_t frames) {
+    const std::int64_t total = prompt.mel.size(0);
+    const std::int64_t n = frames == 0 ? total : std::min(frames, total);
+    return {prompt.mel.narrow(0, total - n, n), prompt.features.narrow(0, total - n, n)};
+  }
 
   /// Adds to mu_ the conditioning frames that have wns1's context now.
   void condition(bool last) {
@@ -204,50 +211,37 @@ class CfmModel::Stream final : public TokenRenderer {
     const std::int64_t n = mu.size(0) - n_prompt;
     at::Tensor noise = at::zeros({1, mu.size(0), bands()}, at::kFloat);
     noise_.fill(first * bands(), {noise.data_ptr<float>() + n_prompt * bands(), static_cast<std::size_t>(n * bands())});
-    return sample_flow(model_.dit_, mu.unsqueeze(0), prompt.unsqueeze(0), noise, {.steps = steps_})
+    return sample_flow(model_.dit_, mu.unsqueeze(0), prompt.unsqueeze(0), noise, *plan_)
         .squeeze(0)
         .narrow(0, n_prompt, n);
   }
 
   /// Mel frames, normalised, of the windows that are complete now.
   at::Tensor sample(bool last) {
-    const FlowWindowPolicy& policy = model_.windows_;
-    const FlowPrompt& prompt = speaker_.prompt;
-    const std::int64_t most =
-        std::max<std::int64_t>(1, model_.max_window_frames() - prompt.mel.size(0) - policy.context - policy.overlap);
-    const std::int64_t total = mu_.size();
+    FlowWindowPolicy policy = model_.windows_;
+    policy.most = std::clamp<std::int64_t>(
+        model_.max_window_frames() - prompt_.mel.size(0) - policy.context - policy.overlap, 1, policy.most);
     std::vector<at::Tensor> out;
-    for (;;) {
-      const std::int64_t size = std::min(
-          most, static_cast<std::int64_t>(std::llround(static_cast<double>(policy.first) *
-                                                       std::pow(policy.growth, static_cast<double>(window_)))));
-      const bool whole = made_ + size + policy.overlap <= total;
-      if (!whole && (!last || made_ == total)) {
-        break;
-      }
-      const std::int64_t end = whole ? made_ + size : total;
-      const std::int64_t until = whole ? end + policy.overlap : total;
-      const std::int64_t context = std::min(policy.context, made_);
-      at::Tensor known = prompt.mel;
+    while (const auto window = flow_window(policy, window_, made_, mu_.size(), last)) {
+      const auto [context, begin, end, until] = *window;
+      at::Tensor known = prompt_.mel;
       if (context > 0) {
-        known = at::cat({known, mel_.slice(made_ - context, made_)});
+        known = at::cat({known, mel_.slice(begin - context, begin)});
       }
-      at::Tensor fresh = flow(at::cat({prompt.features, mu_.slice(made_ - context, until)}), known, made_).clone();
+      const at::Tensor fresh =
+          flow(at::cat({prompt_.features, mu_.slice(begin - context, until)}), known, begin).clone();
       if (before_.defined()) {
         const std::int64_t n = std::min(before_.size(0), fresh.size(0));
-        const at::Tensor weight =
-            (at::arange(1, n + 1, at::kFloat) / static_cast<double>(policy.overlap + 1)).unsqueeze(1);
-        at::Tensor head = fresh.narrow(0, 0, n);
-        head.copy_(before_.narrow(0, 0, n) * (1.0 - weight) + head * weight);
+        fresh.narrow(0, 0, n).copy_(splice_mel(before_.narrow(0, 0, n), fresh));
       }
-      before_ = whole ? fresh.narrow(0, end - made_, until - end) : at::Tensor();
-      const at::Tensor kept = fresh.narrow(0, 0, end - made_);
+      before_ = until > end ? fresh.narrow(0, end - begin, until - end) : at::Tensor();
+      const at::Tensor kept = fresh.narrow(0, 0, end - begin);
       out.push_back(kept);
       mel_.append(kept);
       made_ = end;
       mel_.drop_before(made_ - policy.context);
       mu_.drop_before(made_ - policy.context);
-      window_ = std::min(window_ + 1, 32);
+      ++window_;
     }
     return out.empty() ? at::zeros({0, bands()}, at::kFloat) : at::cat(out);
   }
@@ -258,7 +252,7 @@ class CfmModel::Stream final : public TokenRenderer {
       return at::zeros({0, bands()}, at::kFloat);
     }
     std::int64_t first = 0;
-    const at::Tensor mel = sample_serial(speaker_.prompt, mu_.slice(0, mu_.size()), model_.max_window_frames(),
+    const at::Tensor mel = sample_serial(prompt_, mu_.slice(0, mu_.size()), model_.max_window_frames(),
                                          [&](const at::Tensor& mu, const at::Tensor& prompt) {
                                            const at::Tensor made = flow(mu.squeeze(0), prompt.squeeze(0), first);
                                            first += made.size(0);
@@ -272,16 +266,17 @@ class CfmModel::Stream final : public TokenRenderer {
   const Speaker& speaker_;
   PrefixEncoder encoder_;
   const double speed_;
-  const int steps_;
+  const FlowPrompt prompt_;  ///< of the speaker's, what a window sees
+  const std::shared_ptr<const FlowPlan> plan_;
   FrameStretch stretch_;
   const GaussianNoise noise_;
-  FrameBuffer bridged_;    ///< bridge output at 50 Hz
-  FrameBuffer resized_;    ///< the same at the mel's rate
-  FrameBuffer mu_;         ///< the flow's conditioning
-  FrameBuffer mel_;        ///< frames made, normalised: the context of the next window
-  at::Tensor before_;      ///< the last window's version of the next frames
-  std::int64_t made_ = 0;  ///< mel frames made
-  int window_ = 0;         ///< windows made, up to where they no longer grow
+  FrameBuffer bridged_;      ///< bridge output at 50 Hz
+  FrameBuffer resized_;      ///< the same at the mel's rate
+  FrameBuffer mu_;           ///< the flow's conditioning
+  FrameBuffer mel_;          ///< frames made, normalised: the context of the next window
+  at::Tensor before_;        ///< the last window's version of the next frames
+  std::int64_t made_ = 0;    ///< mel frames made
+  std::int64_t window_ = 0;  ///< windows made
   Vocoder vocoder_;
   bool ended_ = false;
 };
@@ -292,8 +287,8 @@ std::unique_ptr<TokenRenderer> CfmModel::begin(std::span<const std::int32_t> pho
   if (!(options.speed >= 0.5 && options.speed <= 2.0)) {
     throw ModelError("speed: got " + std::to_string(options.speed) + ", wanted 0.5..2");
   }
-  if (options.steps < 0) {
-    throw ModelError("flow steps: got " + std::to_string(options.steps) + ", wanted >= 0");
+  if (options.prompt_frames < 0) {
+    throw ModelError("prompt frames: got " + std::to_string(options.prompt_frames) + ", wanted >= 0");
   }
   return std::make_unique<Stream>(*this, phonemes, speaker, options);
 }

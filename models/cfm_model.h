@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <vector>
@@ -10,6 +11,7 @@
 
 #include "models/acoustic.h"
 #include "models/bigvgan.h"
+#include "models/cfm.h"
 #include "models/chunking.h"
 #include "models/dit.h"
 #include "models/feature_encoder.h"
@@ -20,17 +22,6 @@
 #include "models/token_renderer.h"
 
 namespace tts {
-
-/// How a stream of conditioning frames is cut into windows of the flow. A window sees the reference as its prompt, then
-/// up to `context` frames that were already made as more of it, and makes new frames; its last `overlap` ones are made
-/// again by the next window and blended linearly. The windows are fixed beforehand and the noise is indexed by absolute
-/// frame, so that the result does not depend on when the frames came.
-struct FlowWindowPolicy {
-  std::int64_t first = 75;  ///< new frames of the first window, overlap not counted
-  double growth = 2.0;      ///< until the model's longest window is reached
-  std::int64_t context = 50;
-  std::int64_t overlap = 12;
-};
 
 /// The acoustic half of the forms v3 and v4: semantic tokens and phonemes to mel frames by flow matching with a
 /// diffusion transformer, which continues the mel of the reference, and from there to samples by BigVGAN (v3, 24 kHz)
@@ -53,8 +44,9 @@ class CfmModel {
                                      std::span<const std::int32_t> phonemes) const;
 
   /// A segment in a stream, with the noise of a seed. phonemes: all of the segment. The speaker must outlive the
-  /// stream. When the whole segment is awaited (no lookahead) the windows are upstream's serial loop. Throws ModelError
-  /// on an id outside the inventory or options outside their range.
+  /// stream. The flow's windows are those of windows(), the noise is indexed by absolute frame, so that the samples do
+  /// not depend on when the tokens came. When the whole segment is awaited (no lookahead) the windows are upstream's
+  /// serial loop. Throws ModelError on an id outside the inventory or options outside their range.
   [[nodiscard]] std::unique_ptr<TokenRenderer> begin(std::span<const std::int32_t> phonemes, const Speaker& speaker,
                                                      const AcousticOptions& options) const;
 
@@ -76,6 +68,9 @@ class CfmModel {
   [[nodiscard]] std::int64_t max_window_frames() const { return config_.form == ModelForm::v3 ? 934 : 1000; }
   [[nodiscard]] double mel_per_frame() const { return config_.form == ModelForm::v3 ? 1.875 : 2.0; }
 
+  /// The plan of a schedule; the last ones asked for are kept.
+  [[nodiscard]] std::shared_ptr<const FlowPlan> plan(const FlowSchedule& schedule) const;
+
   PublishedConfig config_;
   PrefixPolicy policy_;
   FlowWindowPolicy windows_;
@@ -84,6 +79,8 @@ class CfmModel {
   Dit dit_;
   std::optional<Bigvgan> bigvgan_;  ///< v3
   std::optional<Hifigan> hifigan_;  ///< v4
+  mutable std::mutex plans_mutex_;
+  mutable std::vector<std::shared_ptr<const FlowPlan>> plans_;  ///< the voice's own first
 };
 
 }  // namespace tts

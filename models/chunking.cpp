@@ -1,16 +1,23 @@
 #include "models/chunking.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
+#include <string>
+#include <utility>
 
 #include <ATen/ops/argmax.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/conv1d.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/hann_window.h>
+#include <ATen/ops/logaddexp.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 
 #include "models/layers.h"
+#include "src/audio/crossfade.h"
 
 namespace tts {
 
@@ -31,6 +38,90 @@ std::int64_t chunk_of(const FlowPrompt& prompt, std::int64_t window_frames) {
   return chunk;
 }
 }  // namespace
+
+std::optional<FlowWindowSpan> flow_window(const FlowWindowPolicy& policy, std::int64_t index, std::int64_t begin,
+                                          std::int64_t known, bool last) {
+  const double grown = static_cast<double>(policy.first) * std::pow(policy.growth, static_cast<double>(index));
+  const std::int64_t size = grown < static_cast<double>(policy.most) ? std::llround(grown) : policy.most;
+  const std::int64_t context = std::min(policy.context, begin);
+  if (begin + size + policy.overlap <= known) {
+    return FlowWindowSpan{context, begin, begin + size, begin + size + policy.overlap};
+  }
+  if (last && begin < known) {
+    return FlowWindowSpan{context, begin, known, known};
+  }
+  return std::nullopt;
+}
+
+std::vector<std::int64_t> align_overlap(const at::Tensor& before, const at::Tensor& after, const SplicePolicy& policy) {
+  const std::int64_t n = before.size(0);
+  const std::int64_t reach = policy.max_shift;
+  const std::int64_t width = 2 * reach + 1;
+  constexpr double kNever = std::numeric_limits<double>::infinity();
+  const at::Tensor distances =
+      (before.unsqueeze(1) - after.unsqueeze(0)).square().mean(-1).contiguous();  // [n, frames of after]
+  const auto* distance = distances.data_ptr<float>();
+  const std::int64_t m = after.size(0);
+  std::vector<double> cost(static_cast<std::size_t>(width), 0.0);  // any shift may begin: nothing of it is heard yet
+  std::vector<std::int64_t> from(static_cast<std::size_t>(n * width), 0);
+  for (std::int64_t i = 0; i < n; ++i) {
+    const auto [down, up] = fade_weights(Fade::equal_power, static_cast<std::size_t>(i), static_cast<std::size_t>(n));
+    const double heard = 4.0 * down * down * up * up;
+    std::vector<double> next(cost.size(), kNever);
+    for (std::int64_t s = 0; s < width; ++s) {
+      const std::int64_t j = i + s - reach;
+      if (j < 0 || j >= m) {
+        continue;
+      }
+      double least = kNever;
+      for (const std::int64_t previous : {s, s - 1, s + 1}) {  // the same shift first: it wins a tie
+        if (previous < 0 || previous >= width || (i == 0 && previous != s)) {
+          continue;
+        }
+        const double bent = cost[static_cast<std::size_t>(previous)] + (previous == s ? 0.0 : policy.bend);
+        if (bent < least) {
+          least = bent;
+          from[static_cast<std::size_t>(i * width + s)] = previous;
+        }
+      }
+      next[static_cast<std::size_t>(s)] = least + heard * distance[i * m + j];
+    }
+    cost = std::move(next);
+  }
+  std::int64_t s = reach;
+  for (const std::int64_t end : {reach - 1, reach + 1}) {
+    if (end >= 0 && end < width &&
+        cost[static_cast<std::size_t>(end)] + policy.bend < cost[static_cast<std::size_t>(s)]) {
+      s = end;
+    }
+  }
+  std::vector<std::int64_t> shifts(static_cast<std::size_t>(n));
+  for (std::int64_t i = n - 1; i >= 0; --i) {
+    shifts[static_cast<std::size_t>(i)] = s - reach;
+    s = from[static_cast<std::size_t>(i * width + s)];
+  }
+  return shifts;
+}
+
+at::Tensor splice_mel(const at::Tensor& before, const at::Tensor& after, const SplicePolicy& policy) {
+  const std::int64_t n = before.size(0);
+  check_shape(before, {-1, after.size(1)}, "overlap");
+  if (after.size(0) < n) {
+    throw ModelError("overlap: got " + std::to_string(after.size(0)) + " frames of the later window, wanted at least " +
+                     std::to_string(n));
+  }
+  constexpr double kPowerPerMel = 14.0;  // normalised 1 is 7 in the log of the magnitude
+  const std::vector<std::int64_t> shifts = align_overlap(before, after, policy);
+  at::Tensor out = at::empty_like(before);
+  for (std::int64_t i = 0; i < n; ++i) {
+    const auto [down, up] = fade_weights(Fade::equal_power, static_cast<std::size_t>(i), static_cast<std::size_t>(n));
+    const at::Tensor old_power = before[i] * kPowerPerMel + 2.0 * std::log(static_cast<double>(down));
+    const at::Tensor new_power =
+        after[i + shifts[static_cast<std::size_t>(i)]] * kPowerPerMel + 2.0 * std::log(static_cast<double>(up));
+    out[i].copy_(at::logaddexp(old_power, new_power) / kPowerPerMel);
+  }
+  return out;
+}
 
 at::Tensor sample_serial(const FlowPrompt& prompt, const at::Tensor& features, std::int64_t window_frames,
                          const FlowWindow& flow) {

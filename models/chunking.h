@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
@@ -18,6 +19,42 @@ struct FlowPrompt {
   at::Tensor mel, features;
 };
 [[nodiscard]] FlowPrompt make_flow_prompt(const at::Tensor& mel, const at::Tensor& features, std::int64_t max_frames);
+
+/// How a stream of frames is cut into windows of the flow. A window sees the reference as its prompt, then up to
+/// `context` frames that were already made as more of it, and makes new frames; its last `overlap` ones are made again
+/// by the next window, and the two are spliced. The windows are fixed beforehand: they do not depend on when frames
+/// came.
+struct FlowWindowPolicy {
+  std::int64_t first = 44;  ///< new frames of the first window, overlap not counted; v3: 72
+  double growth = 2.0;      ///< of each further one, up to `most`
+  std::int64_t most = 400;
+  std::int64_t context = 50;
+  std::int64_t overlap = 12;
+};
+
+/// Frames [begin, end) are made and kept, those up to `until` are made for the splice; the window sees `context` frames
+/// before `begin`.
+struct FlowWindowSpan {
+  std::int64_t context, begin, end, until;
+};
+/// Window `index` of a stream of which `begin` frames are made and `known` are conditioned, `last` when no more come;
+/// nothing while it lacks frames or all are made.
+[[nodiscard]] std::optional<FlowWindowSpan> flow_window(const FlowWindowPolicy& policy, std::int64_t index,
+                                                        std::int64_t begin, std::int64_t known, bool last);
+
+struct SplicePolicy {
+  std::int64_t max_shift = 3;  ///< frames by which the later version may be ahead or behind
+  double bend = 0.002;         ///< cost of changing the shift by one frame, as a mean squared distance
+};
+/// How far the later version of an overlap runs ahead of the earlier one, frame by frame: the path of least cost, by
+/// dynamic programming. A frame costs the mean squared distance of before[i] and after[i + shift], weighted by how
+/// much both are heard there; the shift changes by at most 1 a frame and is 0 behind the overlap, so that no time is
+/// lost. before [n, mel], after [>= n, mel], normalised.
+[[nodiscard]] std::vector<std::int64_t> align_overlap(const at::Tensor& before, const at::Tensor& after,
+                                                      const SplicePolicy& policy = {});
+/// The overlap [n, mel] of two versions, the later one aligned: an equal-power crossfade, that is of the powers which
+/// the mel stands for. Equal versions stay what they are.
+[[nodiscard]] at::Tensor splice_mel(const at::Tensor& before, const at::Tensor& after, const SplicePolicy& policy = {});
 
 /// Upstream's serial loop: windows of window_frames, prompt included; each window's prompt is the tail of the one
 /// before. features [frames, channels] -> [frames, mel], normalised.

@@ -4,17 +4,16 @@
 #include <cmath>
 #include <string>
 
-#include <ATen/ops/arange.h>
-#include <ATen/ops/bmm.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/conv1d.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/layer_norm.h>
 #include <ATen/ops/mish.h>
 #include <ATen/ops/silu.h>
-#include <ATen/ops/softmax.h>
 
+#include "models/kernels.h"
 #include "models/time_embedding.h"
 
 namespace tts {
@@ -26,10 +25,9 @@ constexpr std::int64_t kPositionKernel = 31;
 constexpr std::int64_t kPositionGroups = 16;
 constexpr std::int64_t kMaxPosition = 4095;
 constexpr double kEps = 1e-6;
-
-at::Tensor normed(const at::Tensor& x) {
-  return at::layer_norm(x, {x.size(-1)}, {}, {}, kEps);
-}
+constexpr float kScale = 0.125F;  // 1 / sqrt(kHeadDim)
+/// Queries whose scores are computed at once: they stay in the second-level cache.
+constexpr std::int64_t kScoreRows = 48;
 
 /// Text positions, [frames, dim]: cosines, then sines.
 at::Tensor text_positions(std::int64_t frames, std::int64_t dim) {
@@ -54,10 +52,12 @@ Dit::Dit(const WeightScope& weights, const DitConfig& config) : config_(config) 
   if (config.heads * kHeadDim != dim) {
     throw ModelError("DiT: dim " + std::to_string(dim) + " is not " + std::to_string(config.heads) + " heads of 64");
   }
-  time_in_ = Linear(weights("time_embed.time_mlp.0"), kTimeDim, dim);
-  time_out_ = Linear(weights("time_embed.time_mlp.2"), dim, dim);
-  step_in_ = Linear(weights("d_embed.time_mlp.0"), kTimeDim, dim);
-  step_out_ = Linear(weights("d_embed.time_mlp.2"), dim, dim);
+  // What is made once, and the way in and out of the mel, stay in float32.
+  const WeightScope exact = weights.with(Precision::fp32);
+  time_in_ = Linear(exact("time_embed.time_mlp.0"), kTimeDim, dim);
+  time_out_ = Linear(exact("time_embed.time_mlp.2"), dim, dim);
+  step_in_ = Linear(exact("d_embed.time_mlp.0"), kTimeDim, dim);
+  step_out_ = Linear(exact("d_embed.time_mlp.2"), dim, dim);
   const std::int64_t text = config.text_dim;
   for (std::int64_t i = 0; i < config.text_layers; ++i) {
     const WeightScope block = weights("text_embed.text_blocks", i);
@@ -71,7 +71,10 @@ Dit::Dit(const WeightScope& weights, const DitConfig& config) : config_(config) 
         .out = Linear(block("pwconv2"), 2 * text, text),
     });
   }
-  input_ = Linear(weights("input_embed.proj"), 2 * config.mel + text, dim);
+  const WeightScope input = weights("input_embed.proj");
+  const at::Tensor joint = input.get("weight", {dim, 2 * config.mel + text});
+  input_x_ = Linear(joint.narrow(1, 0, config.mel), {});
+  input_rest_ = Linear(joint.narrow(1, config.mel, config.mel + text), input.get("bias", {dim}), weights.precision());
   for (int i = 0; i < 2; ++i) {
     const WeightScope conv = weights("input_embed.conv_pos_embed.conv1d", 2 * i);
     position_weight_[i] = conv.get("weight", {dim, dim / kPositionGroups, kPositionKernel});
@@ -86,15 +89,15 @@ Dit::Dit(const WeightScope& weights, const DitConfig& config) : config_(config) 
       qkv_bias.push_back(block("attn")(name).get("bias", {dim}));
     }
     blocks_.push_back({
-        .modulation = Linear(block("attn_norm.linear"), dim, 6 * dim),
-        .qkv = Linear(at::cat(qkv_weight), at::cat(qkv_bias)),
+        .modulation = Linear(exact("transformer_blocks", i)("attn_norm.linear"), dim, 6 * dim),
+        .qkv = Linear(at::cat(qkv_weight), at::cat(qkv_bias), weights.precision()),
         .attended = Linear(block("attn.to_out.0"), dim, dim),
         .ff_in = Linear(block("ff.ff.0.0"), dim, config.ff_mult * dim),
         .ff_out = Linear(block("ff.ff.2"), config.ff_mult * dim, dim),
     });
   }
-  out_modulation_ = Linear(weights("norm_out.linear"), dim, 2 * dim);
-  out_ = Linear(weights("proj_out"), dim, config.mel);
+  out_modulation_ = Linear(exact("norm_out.linear"), dim, 2 * dim);
+  out_ = Linear(exact("proj_out"), dim, config.mel);
 }
 
 at::Tensor Dit::time(double t, double d, const Probe* probe) const {
@@ -131,87 +134,124 @@ at::Tensor Dit::text(const at::Tensor& mu, const Probe* probe) const {
   return m;
 }
 
-at::Tensor Dit::attention(const Block& block, const at::Tensor& x, const at::Tensor& cosine,
-                          const at::Tensor& sine) const {
-  const std::int64_t batch = x.size(0);
-  const std::int64_t frames = x.size(1);
-  const std::int64_t heads = config_.heads;
-  // [3, batch, heads, frames, 64]
-  const at::Tensor qkv = block.qkv(x).view({batch, frames, 3, heads, kHeadDim}).permute({2, 0, 3, 1, 4}).contiguous();
-  for (std::int64_t i = 0; i < 2; ++i) {    // rotate head 0 of q and k, in interleaved pairs
-    at::Tensor head = qkv[i].select(1, 0);  // [batch, frames, 64]
-    const at::Tensor pairs = head.view({batch, frames, kHeadDim / 2, 2}).clone();
-    const at::Tensor even = pairs.select(-1, 0);
-    const at::Tensor odd = pairs.select(-1, 1);
-    at::Tensor out = head.view({batch, frames, kHeadDim / 2, 2});
-    out.select(-1, 0).copy_(even * cosine - odd * sine);
-    out.select(-1, 1).copy_(odd * cosine + even * sine);
+Dit::Modulation Dit::modulation(const at::Tensor& time) const {
+  const at::Tensor activated = at::silu(time);
+  Modulation out;
+  for (const Block& block : blocks_) {
+    at::Tensor m = block.modulation(activated).view({6, config_.dim});
+    m[1].add_(1.0);
+    m[4].add_(1.0);
+    out.blocks.push_back(m);
   }
-  const auto flat = [&](const at::Tensor& t) { return t.view({batch * heads, frames, kHeadDim}); };
-  const at::Tensor p = at::softmax(at::bmm(flat(qkv[0]) * 0.125, flat(qkv[1]).transpose(1, 2)), -1);
-  const at::Tensor out = at::bmm(p, flat(qkv[2])).view({batch, heads, frames, kHeadDim}).transpose(1, 2);
-  return block.attended(out.reshape({batch, frames, config_.dim}));
+  out.out = out_modulation_(activated).view({2, config_.dim});  // the other way round than in the blocks
+  out.out[0].add_(1.0);
+  return out;
 }
 
-at::Tensor Dit::velocity(const at::Tensor& x, const at::Tensor& prompt, const at::Tensor& text, const at::Tensor& time,
-                         const Probe* probe) const {
-  const std::int64_t batch = x.size(0);
-  const std::int64_t frames = x.size(1);
-  check_shape(x, {-1, -1, config_.mel}, "DiT input");
-  check_shape(prompt, {batch, frames, config_.mel}, "DiT prompt");
-  check_shape(text, {batch, frames, config_.text_dim}, "DiT text");
-
-  at::Tensor h = input_(at::cat({x, prompt, text}, -1));
-  if (probe != nullptr) {
-    (*probe)("input_embed.proj", h);
+Dit::Window Dit::window(const at::Tensor& prompt, const at::Tensor& text) const {
+  const std::int64_t frames = prompt.size(1);
+  check_shape(prompt, {-1, -1, config_.mel}, "DiT prompt");
+  check_shape(text, {prompt.size(0), frames, config_.text_dim}, "DiT text");
+  constexpr std::int64_t kPairs = kHeadDim / 2;
+  Window window{.input = input_rest_(at::cat({prompt, text}, -1)),
+                .cosine = at::empty({frames, kPairs}, at::kFloat),
+                .sine = at::empty({frames, kPairs}, at::kFloat)};
+  for (std::int64_t i = 0; i < kPairs; ++i) {
+    const double speed = std::pow(10000.0, -2.0 * static_cast<double>(i) / static_cast<double>(kHeadDim));
+    for (std::int64_t t = 0; t < frames; ++t) {
+      window.cosine.data_ptr<float>()[t * kPairs + i] = static_cast<float>(std::cos(static_cast<double>(t) * speed));
+      window.sine.data_ptr<float>()[t * kPairs + i] = static_cast<float>(std::sin(static_cast<double>(t) * speed));
+    }
   }
-  at::Tensor c = h.transpose(1, 2);
+  return window;
+}
+
+at::Tensor Dit::attention(const at::Tensor& qkv, const Window& window) const {
+  const Kernels& kernel = kernels();
+  const std::int64_t frames = qkv.size(0);
+  const std::int64_t dim = config_.dim;
+  const std::int64_t row = 3 * dim;
+  auto* data = qkv.data_ptr<float>();
+  const auto* cosine = window.cosine.data_ptr<float>();
+  const auto* sine = window.sine.data_ptr<float>();
+  for (std::int64_t t = 0; t < frames; ++t) {
+    for (float* head : {data + t * row, data + t * row + dim}) {  // head 0 of q and k, in interleaved pairs
+      for (std::int64_t i = 0; i < kHeadDim / 2; ++i) {
+        const float c = cosine[t * kHeadDim / 2 + i];
+        const float s = sine[t * kHeadDim / 2 + i];
+        const float even = head[2 * i];
+        const float odd = head[2 * i + 1];
+        head[2 * i] = even * c - odd * s;
+        head[2 * i + 1] = odd * c + even * s;
+      }
+    }
+  }
+  at::Tensor out = at::empty({frames, dim}, at::kFloat);
+  FloatBuffer keys(packed_size(kernel, frames, kHeadDim));
+  FloatBuffer values(packed_size(kernel, kHeadDim, frames));
+  FloatBuffer scores(static_cast<std::size_t>(kScoreRows * frames));
+  for (std::int64_t head = 0; head < config_.heads; ++head) {
+    float* q = data + head * kHeadDim;
+    pack(kernel, q + dim, frames, kHeadDim, row, 1, keys.data());
+    pack(kernel, q + 2 * dim, kHeadDim, frames, 1, row, values.data());
+    for (std::int64_t t = 0; t < frames; t += kScoreRows) {
+      const std::int64_t n = std::min(kScoreRows, frames - t);
+      kernel.linear(q + t * row, row, n, keys.data(), nullptr, kHeadDim, frames, scores.data(), frames, false);
+      for (std::int64_t i = 0; i < n; ++i) {
+        kernel.softmax(scores.data() + i * frames, frames, kScale);
+      }
+      kernel.linear(scores.data(), frames, n, values.data(), nullptr, frames, kHeadDim,
+                    out.data_ptr<float>() + t * dim + head * kHeadDim, dim, false);
+    }
+  }
+  return out;
+}
+
+at::Tensor Dit::velocity(const at::Tensor& x, const Window& window, const Modulation& modulation,
+                         const Probe* probe) const {
+  const std::int64_t batch = window.input.size(0);
+  const std::int64_t frames = window.input.size(1);
+  const std::int64_t dim = config_.dim;
+  check_shape(x, {batch, frames, config_.mel}, "DiT input");
+  const auto show = [&](const std::string& name, const at::Tensor& value) {
+    if (probe != nullptr) {
+      (*probe)(name, value.view({batch, frames, -1}).clone());
+    }
+  };
+
+  at::Tensor joined = input_x_(x).add_(window.input);
+  show("input_embed.proj", joined);
+  at::Tensor c = joined.transpose(1, 2);
   for (int i = 0; i < 2; ++i) {
     c = at::mish(at::conv1d(c, position_weight_[i], position_bias_[i], 1, kPositionKernel / 2, 1, kPositionGroups));
   }
-  h = h + c.transpose(1, 2);
-  if (probe != nullptr) {
-    (*probe)("input_embed", h);
-  }
+  joined.add_(c.transpose(1, 2));
+  show("input_embed", joined);
 
-  at::Tensor cosine = at::empty({frames, kHeadDim / 2}, at::kFloat);
-  at::Tensor sine = at::empty({frames, kHeadDim / 2}, at::kFloat);
-  for (std::int64_t t = 0; t < frames; ++t) {
-    for (std::int64_t i = 0; i < kHeadDim / 2; ++i) {
-      const double angle =
-          static_cast<double>(t) * std::pow(10000.0, -2.0 * static_cast<double>(i) / static_cast<double>(kHeadDim));
-      cosine.data_ptr<float>()[t * kHeadDim / 2 + i] = static_cast<float>(std::cos(angle));
-      sine.data_ptr<float>()[t * kHeadDim / 2 + i] = static_cast<float>(std::sin(angle));
-    }
-  }
-
-  const at::Tensor activated = at::silu(time);
+  const at::Tensor h = joined.view({batch * frames, dim});
   for (std::size_t i = 0; i < blocks_.size(); ++i) {
     const Block& block = blocks_[i];
-    // shift, scale, gate of the attention, then of the feed-forward part; each [1, dim]
-    const auto m = block.modulation(activated).chunk(6, -1);
-    at::Tensor u = normed(h) * (m[1] + 1) + m[0];
-    const at::Tensor attended = attention(block, u, cosine, sine);
-    if (probe != nullptr && i == 0) {
-      (*probe)("block0.attn_norm", u);
-      (*probe)("block0.attn", attended);
+    const at::Tensor& m = modulation.blocks[i];
+    at::Tensor u = at::layer_norm(h, {dim}, m[1], m[0], kEps);
+    const at::Tensor qkv = block.qkv(u);
+    at::Tensor seen = at::empty_like(h);
+    for (std::int64_t b = 0; b < batch; ++b) {
+      seen.narrow(0, b * frames, frames).copy_(attention(qkv.narrow(0, b * frames, frames), window));
     }
-    h = h + m[2] * attended;
-    u = normed(h) * (m[4] + 1) + m[3];
-    h = h + m[5] * block.ff_out(at::gelu(block.ff_in(u), "tanh"));
-    if (probe != nullptr) {
-      (*probe)("block" + std::to_string(i), h);
+    const at::Tensor attended = block.attended(seen);
+    if (i == 0) {
+      show("block0.attn_norm", u);
+      show("block0.attn", attended);
     }
+    h.addcmul_(attended, m[2]);
+    u = block.ff_in(at::layer_norm(h, {dim}, m[4], m[3], kEps));
+    h.addcmul_(block.ff_out(at::gelu_(u, "tanh")), m[5]);
+    show("block" + std::to_string(i), h);
   }
-  const auto m = out_modulation_(activated).chunk(2, -1);  // scale, shift: the other way round than in the blocks
-  h = normed(h) * (m[0] + 1) + m[1];
-  if (probe != nullptr) {
-    (*probe)("norm_out", h);
-  }
-  const at::Tensor v = out_(h);
-  if (probe != nullptr) {
-    (*probe)("velocity", v);
-  }
+  const at::Tensor last = at::layer_norm(h, {dim}, modulation.out[0], modulation.out[1], kEps);
+  show("norm_out", last);
+  const at::Tensor v = out_(last).view({batch, frames, config_.mel});
+  show("velocity", v);
   return v;
 }
 

@@ -21,7 +21,8 @@ struct DitConfig {
 
 /// The velocity field of GPT-SoVITS v3/v4: a diffusion transformer (Peebles & Xie 2023; F5-TTS, Chen et al. 2024)
 /// with ConvNeXt V2 text blocks. Attention and the text blocks' global response norm see the whole window, so
-/// the output of a window is a function of the whole window. As published, rotary positions turn head 0 only.
+/// the output of a window is a function of the whole window. As published, rotary positions turn head 0 only. With
+/// weights of Precision::bf16 the linear layers of the blocks are computed in it.
 class Dit {
  public:
   /// Keys as under "cfm.estimator". Throws ModelError naming the missing or misshapen tensor.
@@ -31,10 +32,24 @@ class Dit {
   [[nodiscard]] at::Tensor time(double t, double d, const Probe* probe = nullptr) const;
   /// Conditioning mu [batch, frames, text_dim] -> [batch, frames, text_dim]; the same for every step of a window.
   [[nodiscard]] at::Tensor text(const at::Tensor& mu, const Probe* probe = nullptr) const;
-  /// x and prompt [batch, frames, mel] (prompt: zero outside the prompt), text and time as above
-  /// -> velocity [batch, frames, mel].
-  [[nodiscard]] at::Tensor velocity(const at::Tensor& x, const at::Tensor& prompt, const at::Tensor& text,
-                                    const at::Tensor& time, const Probe* probe = nullptr) const;
+
+  /// What depends on the time alone: the gains and shifts of the norms, and the gates.
+  struct Modulation {
+    std::vector<at::Tensor> blocks;  ///< [6, dim]: shift, gain, gate of the attention, then of the feed-forward part
+    at::Tensor out;                  ///< [2, dim]: gain, shift
+  };
+  [[nodiscard]] Modulation modulation(const at::Tensor& time) const;
+
+  /// What of a window is the same at every time. prompt [batch, frames, mel] (zero outside the prompt), text as above.
+  struct Window {
+    at::Tensor input;         ///< [batch, frames, dim]: what prompt and text add to the input
+    at::Tensor cosine, sine;  ///< [frames, 32], of the rotary positions
+  };
+  [[nodiscard]] Window window(const at::Tensor& prompt, const at::Tensor& text) const;
+
+  /// x [batch, frames, mel] -> velocity [batch, frames, mel]; every item of the batch for itself.
+  [[nodiscard]] at::Tensor velocity(const at::Tensor& x, const Window& window, const Modulation& modulation,
+                                    const Probe* probe = nullptr) const;
 
   [[nodiscard]] const DitConfig& config() const { return config_; }
 
@@ -52,13 +67,13 @@ class Dit {
     Linear attended;
     Linear ff_in, ff_out;
   };
-  [[nodiscard]] at::Tensor attention(const Block& block, const at::Tensor& x, const at::Tensor& cosine,
-                                     const at::Tensor& sine) const;
+  /// qkv [frames, 3 * dim], head 0 turned in place -> [frames, dim].
+  [[nodiscard]] at::Tensor attention(const at::Tensor& qkv, const Window& window) const;
 
   DitConfig config_;
   Linear time_in_, time_out_, step_in_, step_out_;
   std::vector<TextBlock> text_blocks_;
-  Linear input_;
+  Linear input_x_, input_rest_;  ///< parts of input_embed.proj; the bias is in the second
   at::Tensor position_weight_[2], position_bias_[2];
   std::vector<Block> blocks_;
   Linear out_modulation_, out_;

@@ -279,6 +279,24 @@ void read_upsampling(Fields& fields, const char* channels_key, std::int64_t& cha
   divides(std::int64_t{1} << c.upsample_rates.size(), channels, fields.path_of(channels_key));
 }
 
+/// What of a flow's schedule is optional in both formats.
+void read_flow(Fields& acoustic, FlowSchedule& flow) {
+  if (acoustic.has("solver")) {
+    const auto solver = parse_flow_solver(acoustic.string("solver"));
+    if (!solver) {
+      throw Fault(acoustic.path_of("solver") + ": " + solver.error().detail);
+    }
+    flow.solver = *solver;
+  }
+  if (acoustic.has("grid")) {
+    const auto grid = parse_flow_grid(acoustic.string("grid"));
+    if (!grid) {
+      throw Fault(acoustic.path_of("grid") + ": " + grid.error().detail);
+    }
+    flow.grid = *grid;
+  }
+}
+
 void read_published_acoustic(Fields a, const std::filesystem::path& folder, VoiceManifest& m) {
   PublishedConfig& c = *m.published;
   m.acoustic.file = a.file("file", folder);
@@ -323,7 +341,14 @@ void read_published_acoustic(Fields a, const std::filesystem::path& folder, Voic
                    {"mel_bands", &c.dit.mel}});
     c.dit.text_dim = c.feature_dim;
     if (a.has("steps")) {
-      c.steps = static_cast<int>(a.integer("steps", 1, 128));
+      c.flow.steps = static_cast<int>(a.integer("steps", 1, 128));
+    }
+    read_flow(a, c.flow);
+    if (a.has("guidance")) {
+      c.flow.guidance = a.number("guidance", 0.0, 10.0);
+    }
+    if (a.has("prompt_frames")) {
+      c.prompt_frames = a.integer("prompt_frames", 1, c.form == ModelForm::v3 ? 468 : 500);
     }
   } else {
     read_sizes(a, {{"flow_layers", &c.flow_layers}});
@@ -428,7 +453,8 @@ VoiceManifest read(simdjson::dom::element root, const std::filesystem::path& fol
   divides(a.mrte_heads, a.mrte_dim, "acoustic.mrte_heads");
   divides(2, a.style_dim, "acoustic.style_dim");
   a.attention_window = acoustic.window("attention_window");
-  a.steps = static_cast<int>(acoustic.integer("steps", 1, 64));
+  a.flow.steps = static_cast<int>(acoustic.integer("steps", 1, 64));
+  read_flow(acoustic, a.flow);
   Fields estimator = acoustic.object("estimator");
   estimator.expect("type", "causal_convnext");
   a.estimator.features = a.feature_dim;

@@ -39,6 +39,7 @@ namespace tts {
 ///     acoustic.mrte_heads, ref_bins, style_dim, feature_dim, wns_layers      integers
 ///     acoustic.attention_window   [left, right] in 50 Hz frames, or null for global attention
 ///     acoustic.steps              flow steps, 1..64
+///     acoustic.solver, grid       strings, optional ("euler", "uniform"): models/flow_schedule.h
 ///     acoustic.estimator.type     "causal_convnext"
 ///     acoustic.estimator.dim, ff, layers, kernel                             integers
 ///     vocoder.file                safetensors

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "models/dit.h"
+#include "models/flow_schedule.h"
 
 namespace tts {
 
@@ -56,7 +57,8 @@ struct PublishedConfig {
   std::int64_t feature_dim = 512;
   std::int64_t wns_layers = 8;
   DitConfig dit;
-  int steps = 8;  ///< flow steps unless an utterance asks for another number
+  FlowSchedule flow;               ///< unless an utterance asks for another
+  std::int64_t prompt_frames = 0;  ///< frames of the reference that a window sees; 0: upstream's 468 (v3) or 500 (v4)
   std::int64_t vocoder_channels = 512;
 };
 

@@ -49,6 +49,11 @@ constexpr std::array kSettings{
     Setting{"engine.max_wait_ms", [](Config& c) -> Field { return &c.engine.max_wait; }, 0, 600'000},
     Setting{"engine.reduce_above_percent", [](Config& c) -> Field { return &c.engine.reduce_above_percent; }, 0, 1000},
     Setting{"engine.reduced_flow_steps", [](Config& c) -> Field { return &c.engine.reduced_flow_steps; }, 0, 1000},
+    Setting{"engine.flow_steps", [](Config& c) -> Field { return &c.engine.flow_steps; }, 0, 128},
+    Setting{"engine.flow_solver", [](Config& c) -> Field { return &c.engine.flow_solver; }},
+    Setting{"engine.flow_grid", [](Config& c) -> Field { return &c.engine.flow_grid; }},
+    Setting{"engine.flow_guidance", [](Config& c) -> Field { return &c.engine.flow_guidance; }},
+    Setting{"engine.flow_prompt_frames", [](Config& c) -> Field { return &c.engine.flow_prompt_frames; }, 0, 500},
     Setting{"engine.max_utterances", [](Config& c) -> Field { return &c.engine.max_utterances; }, 1, 4096},
     Setting{"engine.max_queued_segments", [](Config& c) -> Field { return &c.engine.max_queued_segments; }, 1, 65'536},
     Setting{"engine.max_ahead_ms", [](Config& c) -> Field { return &c.engine.max_ahead; }, 100, 3'600'000},
@@ -205,6 +210,29 @@ Result<void> apply_flags(Config& config, const std::vector<std::pair<std::string
   return {};
 }
 
+Result<FlowChoice> flow_choice(const Config::Engine& engine) {
+  FlowChoice choice{.steps = engine.flow_steps};
+  if (!engine.flow_solver.empty()) {
+    auto solver = parse_flow_solver(engine.flow_solver);
+    if (!solver) return bad("engine.flow_solver: " + solver.error().detail);
+    choice.solver = *solver;
+  }
+  if (!engine.flow_grid.empty()) {
+    auto grid = parse_flow_grid(engine.flow_grid);
+    if (!grid) return bad("engine.flow_grid: " + grid.error().detail);
+    choice.grid = std::move(*grid);
+  }
+  if (const std::string& text = engine.flow_guidance; !text.empty()) {
+    double rate = -1;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), rate);
+    if (error != std::errc() || end != text.data() + text.size() || !(rate >= 0 && rate <= 10)) {
+      return bad("engine.flow_guidance: got \"" + text + "\", want a number from 0 to 10");
+    }
+    choice.guidance = rate;
+  }
+  return choice;
+}
+
 Result<void> validate(const Config& config) {
   Config copy = config;
   for (const Setting& setting : kSettings) {
@@ -224,6 +252,7 @@ Result<void> validate(const Config& config) {
     return bad("server.upload_token: want printable ASCII without spaces");
   }
   if (config.engine.preload.empty()) return bad("engine.preload: empty, want all, none or the id of a voice");
+  if (const auto flow = flow_choice(config.engine); !flow) return flow.error();
   if (std::find(kLevels.begin(), kLevels.end(), config.log.level) == kLevels.end()) {
     return bad("log.level: got \"" + config.log.level + "\", want trace, debug, info, warn, error or off");
   }

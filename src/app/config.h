@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "models/flow_schedule.h"
 #include "src/app/cpu_environment.h"
 #include "src/app/paths.h"
 #include "src/core/result.h"
@@ -44,6 +45,11 @@ struct Config {
     std::chrono::milliseconds max_wait{2000};     ///< for room, then "overloaded", 0 .. 10 min
     int reduce_above_percent = 70;                ///< at this load segments take reduced_flow_steps, 0 .. 1000
     int reduced_flow_steps = 0;                   ///< of flow matching; 0: as many as the voice has, .. 1000
+    int flow_steps = 0;                ///< of all voices' flow matching, 1 .. 128; 0: the voice's own, as for the next
+    std::string flow_solver;           ///< "euler", "midpoint", "heun" (models/flow_schedule.h)
+    std::string flow_grid;             ///< "uniform", "cosine", "sway:-0.5", or the times, "0,0.1,0.4,1"
+    std::string flow_guidance;         ///< rate of classifier-free guidance of v3 and v4, "0" (off) .. "10"
+    int flow_prompt_frames = 0;        ///< of the reference, that a window of v3 and v4 sees, .. 500
     int max_utterances = 64;                      ///< live at once, 1 .. 4096
     int max_queued_segments = 256;                ///< per utterance, 1 .. 65536
     std::chrono::milliseconds max_ahead{20'000};  ///< audio made but not taken, per utterance, 100 ms .. 1 h
@@ -68,6 +74,9 @@ struct Config {
 [[nodiscard]] Result<void> apply_environment(Config& config, const GetEnv& get_env);
 /// Flags as key and value: {"server.port", "8081"}.
 [[nodiscard]] Result<void> apply_flags(Config& config, const std::vector<std::pair<std::string, std::string>>& flags);
+
+/// The flow's schedule as `engine.flow_*` wants it.
+[[nodiscard]] Result<FlowChoice> flow_choice(const Config::Engine& engine);
 
 /// Ranges, and that the folders are there.
 [[nodiscard]] Result<void> validate(const Config& config);

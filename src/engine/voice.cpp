@@ -33,11 +33,19 @@ std::int64_t token_budget(std::size_t n_phonemes) {
 /// Positions of a slot: what a prompt and all but the longest sentences need. Longer ones get more, for themselves.
 constexpr std::int64_t kSlotPositions = 2048;
 
+/// The manifest with the flow's schedule as the configuration wants it.
+VoiceManifest with_flow(VoiceManifest m, const NetworkOptions& options) {
+  FlowSchedule& flow = m.published ? m.published->flow : m.acoustic.config.flow;
+  flow = chosen_schedule(flow, options.flow);
+  if (m.published && options.prompt_frames > 0) m.published->prompt_frames = options.prompt_frames;
+  return m;
+}
+
 /// The networks of a model folder.
 struct Networks {
   Networks(const VoiceManifest& m, const NetworkOptions& options)
       : t2s(m.t2s.config, WeightScope(load_weights(m.t2s.file), "model")),
-        acoustic(load_acoustic(m)),
+        acoustic(load_acoustic(with_flow(m, options))),
         slots(t2s, options.slots, kSlotPositions) {}
 
   /// Never moved: streams and speakers point into it.

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "models/flow_schedule.h"
 #include "src/engine/synthesizer.h"
 
 namespace tts {
@@ -70,9 +71,11 @@ class Voice {
   [[nodiscard]] virtual double tokens_per_second() const = 0;
 };
 
-/// How the networks of a model are held in memory.
+/// How the networks of a model are held in memory, and how its flow is solved.
 struct NetworkOptions {
   int slots = 32;  ///< segments of one model whose tokens are decoded together, at most
+  FlowChoice flow;  ///< instead of what the manifest says
+  int prompt_frames = 0;  ///< v3, v4: frames of the reference that a window of the flow sees; 0: what the manifest says
 };
 
 struct VoiceManifest;

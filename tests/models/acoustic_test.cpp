@@ -33,7 +33,7 @@ AcousticConfig tiny_config() {
   c.mrte_dim = 32;
   c.style_dim = 16;
   c.feature_dim = 32;
-  c.steps = kSteps;
+  c.flow.steps = kSteps;
   c.estimator.dim = 32;
   c.estimator.inner = 64;
   c.estimator.layers = 3;
@@ -121,7 +121,7 @@ TEST_SUITE("models/acoustic") {
     CausalFlowConfig config = tiny_config().estimator;
     config.features = 32;
     const CausalFlow flow(g.scope("acoustic.cfm.estimator"), config);
-    auto state = flow.initial_state(flow.make_schedule(kSteps), kSeed);
+    auto state = flow.initial_state(flow.make_schedule({.steps = kSteps}), kSeed);
     CHECK(distance(flow.step(g.floats("mu", {kFrames, 32}), state), g.floats("mel", {kFrames, 100})) < 1e-5);
   }
 

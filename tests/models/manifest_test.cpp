@@ -73,6 +73,10 @@ TEST_SUITE("models/manifest") {
     CHECK(m->acoustic.config.estimator.features == 256);
     CHECK(m->acoustic.config.estimator.inner == 768);
     CHECK(m->vocoder.config.f0_inner == 256);
+    CHECK(m->vocoder.config.gain_db == 0);
+    CHECK(
+        parse_manifest(with("\"f0_layers\": 3", "\"f0_layers\": 3, \"gain_db\": -1.5"), ".")->vocoder.config.gain_db ==
+        -1.5);
     CHECK(m->reference == "voices/starter/reference.safetensors");
   }
 
@@ -96,6 +100,9 @@ TEST_SUITE("models/manifest") {
              Fault{"\"steps\": 4", "\"steps\": 0", "acoustic.steps: wanted"},
              Fault{"\"steps\": 4", "\"steps\": 4.5", "acoustic.steps: wanted an integer"},
              Fault{"\"steps\": 4", "\"steps\": 4, \"steps\": 4", "acoustic.steps: given twice"},
+             Fault{"\"steps\": 4", "\"steps\": 4, \"solver\": \"rk4\"", "acoustic.solver: got \"rk4\""},
+             Fault{"\"steps\": 4", "\"steps\": 4, \"grid\": \"1,0\"", "acoustic.grid: got a list"},
+             Fault{"\"steps\": 4", "\"steps\": 4, \"guidance\": 1", "acoustic.guidance: unknown key"},
              Fault{"[16, 1]", "[16]", "acoustic.attention_window: wanted"},
              Fault{"[16, 1]", "[16, -1]", "acoustic.attention_window[1]: wanted"},
              Fault{"causal_convnext", "dit", "acoustic.estimator.type: got \"dit\""},
@@ -107,6 +114,7 @@ TEST_SUITE("models/manifest") {
              Fault{"[\"en\"]", "[]", "languages: wanted"},
              Fault{"\"id\": \"starter\"", "\"id\": \"a/b\"", "id: got"},
              Fault{"\"temperature\": 0.8", "\"temperature\": 0", "t2s.sampling.temperature: wanted"},
+             Fault{"\"f0_layers\": 3", "\"f0_layers\": 3, \"gain_db\": 41", "vocoder.gain_db: wanted"},
              Fault{"{\"word_separator\": \"SP\"}", "[]", "text: wanted an object"},
          }) {
       CAPTURE(fault.to);
@@ -142,14 +150,20 @@ TEST_SUITE("models/manifest") {
     CHECK_FALSE(parse_manifest(kGood, ".")->published.has_value());
 
     const auto v4 = parse_manifest(
-        published({{"\"v2\"", "\"v4\""},
-                   {"32000", "48000"},
-                   {"\"acoustic.safetensors\"}",
-                    "\"acoustic.safetensors\", \"steps\": 4, \"lookahead_tokens\": null}, "
-                    "\"vocoder\": {\"file\": \"vocoder.safetensors\"}, \"reference\": {\"file\": \"r.safetensors\"}"}}),
+        published(
+            {{"\"v2\"", "\"v4\""},
+             {"32000", "48000"},
+             {"\"acoustic.safetensors\"}",
+              "\"acoustic.safetensors\", \"steps\": 4, \"solver\": \"heun\", \"grid\": \"0,0.5,1\", \"guidance\": "
+              "0.5, \"prompt_frames\": 200, \"lookahead_tokens\": null}, "
+              "\"vocoder\": {\"file\": \"vocoder.safetensors\"}, \"reference\": {\"file\": \"r.safetensors\"}"}}),
         "v");
     REQUIRE(v4.has_value());
-    CHECK(v4->published->steps == 4);
+    CHECK(v4->published->flow.steps == 4);
+    CHECK(v4->published->flow.solver == FlowSolver::heun);
+    CHECK(v4->published->flow.grid.times == std::vector<double>{0, 0.5, 1});
+    CHECK(v4->published->flow.guidance == 0.5);
+    CHECK(v4->published->prompt_frames == 200);
     CHECK_FALSE(v4->published->lookahead.has_value());
     CHECK(v4->vocoder.file == "v/vocoder.safetensors");
     CHECK(v4->reference == "v/r.safetensors");

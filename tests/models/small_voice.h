@@ -96,7 +96,7 @@ inline PublishedConfig small_config(ModelForm form) {
   c.dit.text_dim = 32;
   c.dit.text_layers = 1;
   c.dit.mel = 20;
-  c.steps = 2;
+  c.flow.steps = 2;
   c.vocoder_channels = form == ModelForm::v3 ? 64 : 32;
   return c;
 }

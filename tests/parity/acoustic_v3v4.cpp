@@ -101,15 +101,15 @@ void check_dit(const Fixture& fixture, const Json& c, CaseReport& check, const D
   }
   const at::Tensor text = dit.text(frames_last_to_first(input_of(c, "mu")), &probe);
   const at::Tensor time = dit.time(settings.at("t").get<double>(), settings.at("d").get<double>(), &probe);
-  (void)dit.velocity(x, prompt, text, time, &probe);
+  (void)dit.velocity(x, dit.window(prompt, text), dit.modulation(time), &probe);
 }
 
 void check_sampling(const Fixture& fixture, const Json& c, CaseReport& check) {
   const Dit dit(weights_of(c)("cfm.estimator"), small_dit());
-  const CfmOptions options{.steps = c.at("config").at("steps").get<int>(),
-                           .guidance = c.at("config").at("cfg_rate").get<double>()};
+  const FlowPlan plan = make_flow_plan(
+      dit, {.steps = c.at("config").at("steps").get<int>(), .guidance = c.at("config").at("cfg_rate").get<double>()});
   const at::Tensor mel = sample_flow(dit, input_of(c, "mu"), frames_last_to_first(input_of(c, "prompt")),
-                                     frames_last_to_first(input_of(c, "noise")), options);
+                                     frames_last_to_first(input_of(c, "noise")), plan);
   compare(fixture, c, check, "mel", mel.transpose(1, 2), kFeatureTolerance);
 }
 
@@ -134,10 +134,11 @@ void check_chunked(const Fixture& fixture, const Json& c, CaseReport& check, boo
   const at::Tensor reference_mel = normalize_mel(MelFrontEnd(v4 ? kMelV4 : kMelV3)(input_of(c, "ref_wav").view({-1})));
   const FlowPrompt prompt =
       make_flow_prompt(reference_mel, reference_features, settings.at("T_ref").get<std::int64_t>());
+  const FlowPlan plan = make_flow_plan(dit, {.steps = settings.at("steps").get<int>()});
   int call = 0;
   const FlowWindow flow = [&](const at::Tensor& mu, const at::Tensor& window_prompt) {
     const at::Tensor noise = frames_last_to_first(input_of(c, "noise" + std::to_string(call++)));
-    return sample_flow(dit, mu, window_prompt, noise, {.steps = settings.at("steps").get<int>()});
+    return sample_flow(dit, mu, window_prompt, noise, plan);
   };
   const auto window = settings.at("T_chunk").get<std::int64_t>();
   at::Tensor features = model.encode(input_of(c, "codes"), input_of(c, "phones"), ge, 1.0, nullptr);
@@ -202,10 +203,12 @@ const Registration kVocoders("acoustic_vocoders", [](const Fixture& fixture, Rep
       check_bigvgan(fixture, c, check);
     } else if (name == "bigvgan.activation1d") {
       const SnakeActivation activation(weights_of(c)("resblocks.0.activations.0"), 768);
-      const at::Tensor up = SnakeActivation::double_rate(input_of(c, "x"));
-      probe("up", up);
-      probe("act", activation.bend(up));
-      probe("y", activation(input_of(c, "x")));
+      const auto shown = [](const at::Tensor& x) { return x.t().unsqueeze(0); };
+      const at::Tensor x = input_of(c, "x").squeeze(0).t().contiguous();
+      const at::Tensor up = SnakeActivation::double_rate(x);
+      probe("up", shown(up));
+      probe("act", shown(activation.bend(up)));
+      probe("y", shown(activation(x)));
     } else {
       check.skip();
     }
