@@ -165,6 +165,11 @@ class Sonorant:
         self.process.wait(20)
 
 
+def vocoder_of(checkpoints):
+    found = [path for name in ("bigvgan_generator.pt", "vocoder.pth") for path in checkpoints.glob(name)]
+    return ["--vocoder", str(found[0].resolve())] if found else []
+
+
 def start_contestants(args, log):
     """[(contestant, form or None, modes)]"""
     found = []
@@ -182,11 +187,11 @@ def start_contestants(args, log):
                         "--t2s", str(next(checkpoints.glob("*.ckpt")).resolve()),
                         "--acoustic", str(next(checkpoints.glob("*_s*.pth")).resolve()),
                         "--reference", str((voices / voice_of(form) / "reference.safetensors").resolve()),
-                        "--phonemes", PHONEMES, "--threads", str(threads)], log)
+                        "--phonemes", PHONEMES, "--threads", str(threads), *vocoder_of(checkpoints)], log)
                     worker.name = f"GPT-SoVITS, torch {worker.about['torch'].split('+')[0]}"
                     if threads != os.cpu_count():
                         worker.name += f", {threads} threads"
-                    found.append((worker, form, args.modes))
+                    found.append((worker, form, ["serial"] if form in ("v3", "v4") else args.modes))
     if args.peers:
         found.append((Sonorant("sonorant", args.sonorant, args.starter.parent, args.starter.name, 1, log), "starter", ["stream"]))
         for peer in args.peers:

@@ -33,7 +33,13 @@ MODES = {
     "stream8": {"streaming_mode": True, "fixed_length_chunk": True, "parallel_infer": False, "split_bucket": False, "min_chunk_length": 8},
     # api_v2.py's defaults: the whole text, then all of its audio.
     "whole": {"streaming_mode": False, "parallel_infer": True},
+    # v3 and v4 only have a whole; in batches, as above, they fill every window to its end.
+    "serial": {"streaming_mode": False, "parallel_infer": False},
 }
+STEPS = 8  # flow steps of v3 and v4: Sonorant's default; upstream's is 32
+BIGVGAN = {"resblock": "1", "num_mels": 100, "upsample_rates": [4, 4, 2, 2, 2, 2], "upsample_kernel_sizes": [8, 8, 4, 4, 4, 4],
+           "upsample_initial_channel": 1536, "resblock_kernel_sizes": [3, 7, 11], "resblock_dilation_sizes": [[1, 3, 5]] * 3,
+           "activation": "snakebeta", "snake_logscale": True, "use_bias_at_final": False, "use_tanh_at_final": False}
 
 
 class Anything(type):
@@ -149,6 +155,15 @@ def add_newer_functions(torch, absent):
         absent.append("torch.nn.functional.scaled_dot_product_attention (plain matrix products instead)")
 
 
+def place_vocoder(args):
+    folder = "GPT_SoVITS/pretrained_models/" + ("models--nvidia--bigvgan_v2_24khz_100band_256x" if args.version == "v3" else "gsv-v4-pretrained")
+    os.makedirs(folder)
+    os.symlink(args.vocoder, f"{folder}/{'bigvgan_generator.pt' if args.version == 'v3' else 'vocoder.pth'}")
+    if args.version == "v3":
+        with open(folder + "/config.json", "w") as f:
+            json.dump(BIGVGAN, f)
+
+
 def load(args):
     import torch
     torch.set_num_threads(args.threads)
@@ -160,6 +175,10 @@ def load(args):
     sys.argv = sys.argv[:1]
     add_newer_functions(torch, absent)
     from TTS_infer_pack import TTS as pack
+    if args.version in ("v3", "v4"):
+        # Upstream looks for the vocoder here, and knows whole v3 and v4 checkpoints by the checksum of the official ones.
+        place_vocoder(args)
+        pack.get_sovits_version_from_path_fast = lambda path: ["v2", args.version, False]
 
     prepared = read_safetensors(args.reference)
 
@@ -183,16 +202,19 @@ def load(args):
         ref_audio_path="prepared", prompt_semantic=prepared["prompt_tokens"].long(), prompt_text="Prepared.", prompt_lang="en",
         refer_spec=[(prepared["spectrogram.0"].t().unsqueeze(0), torch.zeros(1, 16000))], phones=phones,
         bert_features=torch.zeros(1024, len(phones)), norm_text="Prepared.")
+    # v3 and v4 make the reference's mel spectrogram in every request: little beside the rest.
+    rate = 24000 if args.version == "v3" else 32000
+    tts.prompt_cache.update(raw_audio=0.1 * torch.randn(1, 5 * rate), raw_sr=rate)
     tts.configs.hz = 1  # so that max_sec counts tokens
     return tts, absent, torch
 
 
 def speak(tts, text, mode, tokens, seed):
     """Upstream stops after max_sec + 1 tokens; its whole mode then drops one of them."""
-    tts.configs.max_sec = tokens if mode == "whole" else tokens - 1
+    tts.configs.max_sec = tokens - 1 if mode.startswith("stream") else tokens
     start, chunks, n = time.perf_counter(), [], 0
     for rate, audio in tts.run({"text": text, "text_lang": "en", "ref_audio_path": "prepared", "prompt_text": "Prepared.",
-                                "prompt_lang": "en", "seed": seed, **MODES[mode]}):
+                                "prompt_lang": "en", "seed": seed, "sample_steps": STEPS, **MODES[mode]}):
         chunks.append((time.perf_counter() - start, n / rate))
         n += len(audio)
     return {"total_s": time.perf_counter() - start, "chunks": chunks, "audio_s": n / rate}
@@ -202,6 +224,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("upstream", "t2s", "acoustic", "version", "reference", "phonemes"):
         parser.add_argument("--" + name, required=True)
+    parser.add_argument("--vocoder", help="of v3 and v4")
     parser.add_argument("--threads", type=int, required=True)
     args = parser.parse_args()
     out = os.fdopen(os.dup(1), "w")
