@@ -37,9 +37,6 @@ std::unique_ptr<Synthesizer> make_engine(const EngineConfig& config) {
   const auto frontend = std::make_shared<const TextFrontend>(config.text_data_dir);
   auto library = std::make_shared<VoiceLibrary>(
       voice_folders(config.voices_dir, config.models_dir, frontend, config.networks), config.memory_bytes);
-  if (config.preload != "all" && config.preload != "none" && !library->find(config.preload)) {
-    throw std::runtime_error("no voice \"" + config.preload + "\"");
-  }
   for (const VoiceInfo& info : library->voices()) {
     const auto card = library->find(info.id);
     if (config.preload == "none" || (config.preload != "all" && config.preload != info.id)) continue;
