@@ -108,6 +108,10 @@ class Weights:
         self.add(name + ".weight", *shape)
         self.add(name + ".bias", shape[0])
 
+    def plain(self, name, n_bias, *shape):
+        self.add(name + ".weight", *shape)
+        self.add(name + ".bias", n_bias)
+
     def normed(self, name, n_bias, *shape):
         """A convolution under weight norm; its gain is the norm, so that nothing changes."""
         self.add(name + ".weight_v", *shape)
@@ -151,14 +155,14 @@ def wavenet(w, name, channels, layers, ge):
         w.normed(f"{name}.res_skip_layers.{i}", out, out, channels, 1)
 
 
-def generator(w, prefix, channels, kernels, ups="ups.{}"):
+def generator(w, prefix, channels, kernels, ups="ups.{}", conv=Weights.normed):
     for i, kernel in enumerate(kernels):
         c = channels >> (i + 1)
-        w.normed(prefix + ups.format(i), c, 2 * c, c, kernel)
+        conv(w, prefix + ups.format(i), c, 2 * c, c, kernel)
         for j, k in enumerate((3, 7, 11)):
             for convs in ("convs1", "convs2"):
                 for m in range(3):
-                    w.normed(f"{prefix}resblocks.{3 * i + j}.{convs}.{m}", c, c, c, k)
+                    conv(w, f"{prefix}resblocks.{3 * i + j}.{convs}.{m}", c, c, c, k)
 
 
 def decoder(w, channels, ge, kernels):
@@ -168,24 +172,30 @@ def decoder(w, channels, ge, kernels):
     w.add("dec.conv_post.weight", 1, channels >> len(kernels), 7)
 
 
+def periodic(w, name, channels):
+    """An activation of BigVGAN. Its filters are constants of the network that upstream saves with it; here they are means."""
+    for part in ("alpha", "beta"):
+        w.add(f"{name}.act.{part}", channels)
+    for part in ("upsample", "downsample.lowpass"):
+        w.state[f"{name}.{part}.filter"] = torch.full((1, 1, 12), 1 / 12)
+
+
 def vocoder(version):
-    """v3: BigVGAN; v4: HiFi-GAN."""
+    """v3: BigVGAN; v4: HiFi-GAN, published without weight norm."""
     w = Weights()
     channels, kernels = (1536, [8, 8, 4, 4, 4, 4]) if version == "v3" else (512, [20, 12, 4, 4, 4])
     last = channels >> len(kernels)
     if version == "v4":
         w.linear("conv_pre", channels, 100, 7)
-        generator(w, "", channels, kernels)
+        generator(w, "", channels, kernels, conv=Weights.plain)
         w.linear("conv_post", 1, last, 7)
         return w.state
     w.normed("conv_pre", channels, channels, 100, 7)
     generator(w, "", channels, kernels, ups="ups.{}.0")
     for i in range(3 * len(kernels)):
         for j in range(6):
-            for part in ("alpha", "beta"):
-                w.add(f"resblocks.{i}.activations.{j}.act.{part}", channels >> (i // 3 + 1))
-    for part in ("alpha", "beta"):
-        w.add(f"activation_post.act.{part}", last)
+            periodic(w, f"resblocks.{i}.activations.{j}", channels >> (i // 3 + 1))
+    periodic(w, "activation_post", last)
     w.normed("conv_post", 0, 1, last, 7)
     return {"generator": w.state}
 
