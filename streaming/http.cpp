@@ -161,9 +161,11 @@ HttpReply handle_http(const HttpRequest& request, const HttpBackend& backend) {
   }
   if (path == "/metrics") {
     const bool ready = backend.synthesizer.ready() && !backend.draining;
+    static const std::unique_ptr<GpuReader> gpus = GpuReader::open();
     return HttpReply{200,
                      "text/plain; version=0.0.4; charset=utf-8",
-                     to_prometheus(backend.metrics, backend.synthesizer.stats(), ready),
+                     to_prometheus(backend.metrics, backend.synthesizer.stats(), ready,
+                                   gpus ? gpus->read() : std::vector<GpuFigures>{}),
                      {{"Cache-Control", "no-store"}}};
   }
   if (path == "/v1/voices") {

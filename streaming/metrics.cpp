@@ -5,6 +5,8 @@
 
 #include <unistd.h>
 
+#include "src/core/json_string.h"
+
 namespace tts {
 namespace {
 
@@ -49,7 +51,8 @@ void DurationHistogram::write(std::string& out, const std::string& name) const {
   out += name + "_count " + std::to_string(total) + '\n';
 }
 
-std::string to_prometheus(const ServerMetrics& metrics, const SynthesizerStats& stats, bool ready) {
+std::string to_prometheus(const ServerMetrics& metrics, const SynthesizerStats& stats, bool ready,
+                          std::span<const GpuFigures> gpus) {
   std::string out;
   const auto gauge = [&out](const char* name, const char* help, std::int64_t value) {
     write_series(out, name, "gauge", help, std::to_string(value));
@@ -93,6 +96,20 @@ std::string to_prometheus(const ServerMetrics& metrics, const SynthesizerStats& 
   counter("sonorant_packet_bytes_total", "Bytes of audio frames sent, headers included.", metrics.packet_bytes);
   write_series(out, "sonorant_audio_seconds_total", "counter", "Audio sent.", seconds(metrics.audio_sent_us));
   counter("sonorant_http_requests_total", "HTTP requests answered, upgrades included.", metrics.http_requests);
+  const auto of_gpus = [&](const char* name, const char* help, auto value) {
+    if (gpus.empty()) return;
+    out += std::string("# HELP ") + name + ' ' + help + "\n# TYPE " + name + " gauge\n";
+    for (const GpuFigures& gpu : gpus) {
+      out += std::string(name) + "{gpu=\"" + std::to_string(gpu.index) + "\",name=" + json_string(gpu.name) + "} " +
+             decimal(value(gpu)) + '\n';
+    }
+  };
+  of_gpus("sonorant_gpu_utilization", "Share of time in which the GPU worked.",
+          [](const GpuFigures& gpu) { return gpu.utilization; });
+  of_gpus("sonorant_gpu_memory_used_bytes", "GPU memory in use, by all processes.",
+          [](const GpuFigures& gpu) { return static_cast<double>(gpu.memory_used_bytes); });
+  of_gpus("sonorant_gpu_memory_bytes", "GPU memory.",
+          [](const GpuFigures& gpu) { return static_cast<double>(gpu.memory_total_bytes); });
   out += "# HELP sonorant_errors_total Errors sent to clients.\n# TYPE sonorant_errors_total counter\n";
   for (std::size_t i = 0; i < metrics.errors.size(); ++i) {
     out += std::string("sonorant_errors_total{code=\"") + to_string(static_cast<Errc>(i)) + "\"} " +

@@ -4,8 +4,10 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <span>
 #include <string>
 
+#include "src/core/gpu_figures.h"
 #include "src/core/result.h"
 #include "src/engine/synthesizer.h"
 
@@ -49,6 +51,7 @@ struct ServerMetrics {
 };
 
 /// The body of GET /metrics.
-[[nodiscard]] std::string to_prometheus(const ServerMetrics& metrics, const SynthesizerStats& stats, bool ready);
+[[nodiscard]] std::string to_prometheus(const ServerMetrics& metrics, const SynthesizerStats& stats, bool ready,
+                                        std::span<const GpuFigures> gpus = {});
 
 }  // namespace tts
