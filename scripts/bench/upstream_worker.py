@@ -23,9 +23,9 @@ import time
 import types
 
 OPTIONAL = ("torchaudio", "ffmpeg", "librosa", "librosa.filters", "pytorch_lightning", "torchmetrics", "torchmetrics.classification",
-            "peft", "transformers", "x_transformers", "x_transformers.x_transformers", "huggingface_hub", "matplotlib", "tensorboard")
+            "peft", "transformers", "x_transformers", "x_transformers.x_transformers", "matplotlib", "tensorboard")
 # Parts of upstream that only the text front end and the reference need, and that want further packages.
-NOT_USED = ("text.LangSegmenter", "text.chinese", "text.cleaner", "tools.audio_sr", "sv")
+NOT_USED = ("text.LangSegmenter", "text.chinese", "text.cleaner", "tools.audio_sr", "sv", "huggingface_hub")
 MODES = {
     # streaming_mode 3 of api_v2.py, chunks of 16 tokens: the earliest first audio upstream has as it ships.
     "stream": {"streaming_mode": True, "fixed_length_chunk": True, "parallel_infer": False, "split_bucket": False},
@@ -179,6 +179,9 @@ def load(args):
         # Upstream looks for the vocoder here, and knows whole v3 and v4 checkpoints by the checksum of the official ones.
         place_vocoder(args)
         pack.get_sovits_version_from_path_fast = lambda path: ["v2", args.version, False]
+        pack.BigVGAN.from_pretrained = classmethod(lambda cls, folder: cls._from_pretrained(
+            model_id=folder, revision=None, cache_dir=None, force_download=False, proxies=None, resume_download=False,
+            local_files_only=True, token=None))
 
     prepared = read_safetensors(args.reference)
 
