@@ -48,6 +48,18 @@ struct BenchCommand {
   std::string text;  ///< empty: a fixed one
   bool json = false;
   bool socket = false;  ///< also through a WebSocket and an in-process server
+
+  std::vector<int> streams;  ///< numbers of live streams to measure, each for itself; empty: none
+  bool search = false;       ///< find the largest number that holds
+  double seconds = 20;       ///< of each load
+  double ramp_seconds = 2;   ///< before it, for the streams to start in
+  int pause_ms = 0;          ///< between the replies a stream hears
+  int jitter_ms = 0;         ///< what the player buffers before it starts
+  int credit_ms = 0;         ///< how far the server may be ahead of the listener; 0: as far as it likes
+  double words_per_second = 20;
+  std::string commit;  ///< kept in the report
+  int attach = 0;      ///< port of a server on this machine that is measured instead of one of our own; 0: none
+  int attach_pid = 0;  ///< its process, for its CPU time; 0: not known
 };
 
 struct ConvertCommand {

@@ -39,6 +39,7 @@ int main(int argc, char** argv) {
       .out = std::cout,
       .err = std::cerr,
       .show_progress = ::isatty(STDERR_FILENO) != 0,
+      .libraries = {{"libtorch", SONORANT_TORCH_VERSION}},
   };
   return tts::run(std::vector<std::string>(argv + 1, argv + argc), surroundings);
 }

@@ -1,6 +1,8 @@
 #include "src/app/run.h"
 
 #include <algorithm>
+#include <atomic>
+#include <csignal>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -161,20 +163,78 @@ Result<void> run_remove_voice(const RemoveVoiceCommand& command, const Config& c
   return {};
 }
 
-Result<void> run_bench(const BenchCommand& command, Config config, Surroundings& surroundings) {
-  const auto synthesizer = surroundings.make_synthesizer(config);
-  auto report = bench(*synthesizer, command);
-  if (!report) return report.error();
-  if (command.socket) {
-    config.server.host = "127.0.0.1";
-    config.server.port = 0;
-    Server server(to_server_config(config), *synthesizer);
-    auto port = server.start();
-    if (!port) return port.error();
-    if (auto done = bench_socket(*report, config.server.host, *port, command); !done) return done;
-    server.drain_and_stop(std::chrono::seconds(1));
+// Ctrl-C ends a measurement, a second one the process.
+std::atomic<bool> g_stop_bench{false};
+
+void stop_bench(int signal) {
+  g_stop_bench = true;
+  std::signal(signal, SIG_DFL);
+}
+
+BenchNews news_on(Surroundings& surroundings) {
+  BenchNews news;
+  const std::string begin = surroundings.show_progress ? "\r\033[K" : "";
+  if (surroundings.show_progress) {
+    news.now = [&err = surroundings.err, begin](const std::string& line) { err << begin << line << std::flush; };
   }
-  surroundings.out << (command.json ? to_json(*report) : to_text(*report)) << std::flush;
+  news.line = [&err = surroundings.err, begin](const std::string& line) { err << begin << line << std::endl; };
+  return news;
+}
+
+// A server that runs already: only its streams can be measured.
+Result<void> measure_there(BenchReport& report, const BenchCommand& command, Surroundings& surroundings) {
+  const auto port = static_cast<std::uint16_t>(command.attach);
+  const auto voices = voices_there(port);
+  if (!voices) return voices.error();
+  describe(report, command);
+  const auto observer = observe_there(port, command.attach_pid);
+  return bench_streams(report, *voices, *observer, port, command, news_on(surroundings), g_stop_bench);
+}
+
+Result<void> measure_here(BenchReport& report, const BenchCommand& command, const Config& config,
+                          Surroundings& surroundings) {
+  report.threads = config.engine.threads;
+  report.max_utterances = config.engine.max_utterances;
+  const auto synthesizer = surroundings.make_synthesizer(config);
+  if (auto done = bench(report, *synthesizer, command, g_stop_bench); !done) return done;
+  const bool has_streams = command.search || !command.streams.empty();
+  const bool has_socket = command.socket && command.runs > 0;
+  if ((!has_socket && !has_streams) || g_stop_bench) return {};
+  ServerConfig server_config = to_server_config(config);
+  server_config.host = "127.0.0.1";
+  server_config.port = 0;
+  if (has_streams) {  // what is refused is to be refused by the engine
+    server_config.limits.max_sessions = kMaxBenchStreams;
+    server_config.max_connections = kMaxBenchStreams;
+  }
+  Server server(server_config, *synthesizer);
+  auto port = server.start();
+  if (!port) return port.error();
+  if (has_socket) {
+    if (auto done = bench_socket(report, server_config.host, *port, command); !done) return done;
+  }
+  if (has_streams) {
+    const auto observer = observe_here(*synthesizer);
+    auto done =
+        bench_streams(report, synthesizer->voices(), *observer, *port, command, news_on(surroundings), g_stop_bench);
+    if (!done) return done;
+  }
+  server.drain_and_stop(std::chrono::seconds(1));
+  return {};
+}
+
+Result<void> run_bench(const BenchCommand& command, const Config& config, Surroundings& surroundings) {
+  g_stop_bench = false;
+  const auto on_interrupt = std::signal(SIGINT, stop_bench);
+  const auto on_terminate = std::signal(SIGTERM, stop_bench);
+  BenchReport report;
+  report.machine.libraries = surroundings.libraries;
+  const auto done = command.attach > 0 ? measure_there(report, command, surroundings)
+                                       : measure_here(report, command, config, surroundings);
+  std::signal(SIGINT, on_interrupt);
+  std::signal(SIGTERM, on_terminate);
+  if (!done) return done;
+  surroundings.out << (command.json ? to_json(report) : to_text(report)) << std::flush;
   return {};
 }
 

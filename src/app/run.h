@@ -7,6 +7,8 @@
 #include <ostream>
 #include <span>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "src/app/config.h"
 #include "src/app/cpu_environment.h"
@@ -24,7 +26,8 @@ struct Surroundings {
   std::istream& in;
   std::ostream& out;
   std::ostream& err;
-  bool show_progress = false;  ///< `err` is a terminal
+  bool show_progress = false;                                  ///< `err` is a terminal
+  std::vector<std::pair<std::string, std::string>> libraries;  ///< name and version, for reports
 };
 
 /// The program: parses `args` (without its name), loads what the command needs, runs it. Returns the exit code: 0, or 1

@@ -54,6 +54,14 @@ TEST_SUITE("app/cli") {
     CHECK(bench.socket);
     CHECK(bench.runs == 50);
     CHECK(bench.text.empty());
+    CHECK(bench.streams.empty());
+    const auto streams = std::get<BenchCommand>(
+        parsed({"bench", "--runs", "0", "--streams", "1,4,16", "--search", "--seconds", "2.5"}).command);
+    CHECK(streams.runs == 0);
+    CHECK(streams.streams == std::vector{1, 4, 16});
+    CHECK(streams.search);
+    CHECK(streams.seconds == 2.5);
+    CHECK(streams.attach == 0);
   }
 
   TEST_CASE("voices add and remove") {
@@ -142,9 +150,10 @@ TEST_SUITE("app/cli") {
          {Args{}, Args{"sing"}, Args{"say"}, Args{"say", "hello"}, Args{"say", "--out", "a.wav"},
           Args{"serve", "--prot", "1"}, Args{"say", "--out", "a.wav", "--speed", "3", "x"},
           Args{"say", "--out", "a.wav", "--speed", "fast", "x"}, Args{"say", "--out", "a.wav", "--seed", "-1", "x"},
-          Args{"say", "--out", "a.wav", "--seed", "18446744073709551616", "x"}, Args{"bench", "--runs", "0"},
-          Args{"serve", "extra"}, Args{"convert", "a.pth"}, Args{"convert", "--out", "x"}, Args{"models"},
-          Args{"models", "list"}, Args{"models", "fetch", "extra"}}) {
+          Args{"say", "--out", "a.wav", "--seed", "18446744073709551616", "x"}, Args{"bench", "--runs", "-1"},
+          Args{"bench", "--streams", "4,0"}, Args{"bench", "--pid", "1"}, Args{"serve", "extra"},
+          Args{"convert", "a.pth"}, Args{"convert", "--out", "x"}, Args{"models"}, Args{"models", "list"},
+          Args{"models", "fetch", "extra"}}) {
       const auto result = parse_command_line(args);
       CAPTURE(args.empty() ? "" : args.front());
       REQUIRE(std::holds_alternative<Exit>(result));
