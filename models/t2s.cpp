@@ -91,7 +91,7 @@ T2S::T2S(const T2SConfig& config, const WeightScope& scope, const T2SOptions& op
     wanted.clear();
   }
   if (!wanted.empty()) {
-    const T2SAnswers full = answer_guard(T2S(config, scope));
+    const T2SAnswers full = answer_guard(T2S(config, scope, {T2SPrecision::fp32, window_}));
     for (const T2SPrecision precision : wanted) {
       load_layers(scope, precision);
       const T2SDrift drift = measure_drift(full, answer_guard(*this, &full));

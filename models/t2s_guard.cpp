@@ -93,7 +93,9 @@ T2SAnswers answer_guard(const T2S& model, const T2SAnswers* follow) {
         const auto tokens = tokens_of(answers.tokens, i);
         const auto raw = state.logits(rows[i]);
         logits.assign(raw.begin(), raw.end());
-        newest[i] = sampler.draw(logits, tokens.first(static_cast<std::size_t>(t)), params, SeededNoise(i), t).token;
+        const bool sound = std::all_of(raw.begin(), raw.end(), [](float v) { return std::isfinite(v); });
+        const auto history = tokens.first(static_cast<std::size_t>(t));
+        newest[i] = sound ? sampler.draw(logits, history, params, SeededNoise(i), t).token : 0;
         tokens[static_cast<std::size_t>(t)] = newest[i];
       }
       if (t + 1 < kGuardTokens) model.step(rows, newest, state);
@@ -126,7 +128,8 @@ T2SDrift measure_drift(const T2SAnswers& full, const T2SAnswers& low) {
   for (std::size_t r = 0; r < n; ++r) {
     const auto a = std::span(full.logits).subspan(r * vocab, vocab);
     const auto b = std::span(low.logits).subspan(r * vocab, vocab);
-    if (!std::all_of(b.begin(), b.end(), [](float v) { return std::isfinite(v); })) {
+    const auto finite = [](float v) { return std::isfinite(v); };
+    if (!std::all_of(a.begin(), a.end(), finite) || !std::all_of(b.begin(), b.end(), finite)) {
       return {-1, HUGE_VAL, HUGE_VAL, 0, 0};
     }
     const Stats sa = stats_of(a);
@@ -147,9 +150,10 @@ T2SDrift measure_drift(const T2SAnswers& full, const T2SAnswers& low) {
     for (std::size_t i = 0; i < vocab; ++i) drift.divergence += std::exp(pa[i]) * (pa[i] - pb[i]);
     const auto first = best(a, 5);
     const auto second = best(b, 5);
-    same += first[0] == second[0] ? 1 : 0;
-    for (const std::size_t token : first) {
-      shared += std::count(second.begin(), second.end(), token) / static_cast<double>(first.size());
+    const double near = std::log(0.75);
+    same += pa[second.front()] >= pa[first.front()] + near ? 1 : 0;
+    for (const std::size_t token : second) {
+      shared += pa[token] >= pa[first.back()] + near ? 1.0 / static_cast<double>(second.size()) : 0;
     }
   }
   drift.divergence /= static_cast<double>(n);
@@ -162,8 +166,8 @@ std::string guard_fault(const T2SDrift& drift) {
   constexpr double kCosine = 0.995;
   constexpr double kLargest = 0.5;
   constexpr double kDivergence = 0.02;
-  constexpr double kTop1 = 0.85;
-  constexpr double kTop5 = 0.85;
+  constexpr double kTop1 = 0.9;
+  constexpr double kTop5 = 0.9;
   const auto past = [](const char* what, double got, const char* bound, double limit) {
     std::array<char, 96> text{};
     std::snprintf(text.data(), text.size(), "%s is %.4g, %s %.4g allowed;", what, got, bound, limit);

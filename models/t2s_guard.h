@@ -27,8 +27,10 @@ struct T2SDrift {
   double cosine = 1;      ///< smallest over the answers
   double largest = 0;     ///< largest difference of a logit, in deviations of its answer
   double divergence = 0;  ///< mean Kullback-Leibler divergence of the distributions, nats
-  double top1 = 1;        ///< share of answers with the same best token
-  double top5 = 1;        ///< mean share of the five best tokens that are among the other's
+  /// Share of answers whose best token is one that full precision finds about as likely as its own best: the same, or
+  /// at least three quarters as probable, because which of two equals is ahead says nothing.
+  double top1 = 1;
+  double top5 = 1;  ///< the same of the five best: mean share that is about as probable as the fifth, or more
 };
 
 [[nodiscard]] T2SDrift measure_drift(const T2SAnswers& full, const T2SAnswers& low);

@@ -17,9 +17,13 @@ std::vector<float> noise(std::int64_t n, unsigned seed) {
   return values;
 }
 
-std::size_t at(std::int64_t n) { return static_cast<std::size_t>(n); }
+std::size_t at(std::int64_t n) {
+  return static_cast<std::size_t>(n);
+}
 
-float widened(std::uint16_t bits) { return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16U); }
+float widened(std::uint16_t bits) {
+  return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16U);
+}
 
 /// A packed weight with the memory it lies in.
 struct Packed {

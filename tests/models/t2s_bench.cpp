@@ -20,9 +20,9 @@
 
 // t2s_bench [LAYERS HIDDEN HEADS | FOLDER] [fp32|bf16|int8|drift|window|memory]...
 // Times of the text-to-semantic model on one thread, with random weights of these sizes or those of a model folder:
-// prefills, and steps of several rows, for every precision this CPU has. "drift" tells how far reduced precision is from
-// float32 and how many draws it changes, "window" compares windows of attention on a long text, "memory" tells what one
-// precision (named beside it) takes.
+// prefills, and steps of several rows, for every precision this CPU has. "drift" tells how far reduced precision is
+// from float32 and how many draws it changes, "window" compares windows of attention on a long text, "memory" tells
+// what one precision (named beside it) takes.
 
 namespace {
 
@@ -103,8 +103,8 @@ void tell_drift(const tts::T2S& full, const tts::T2S& low) {
   const tts::T2SConfig& c = full.config();
   for (const auto& [what, params] :
        std::vector<std::pair<const char*, tts::SamplingParams>>{{"top_k 15, temperature 1", {}},
-                                                               {"top_k 5, temperature 0.6", {5, 1.0F, 0.6F, 1.0F, 11}},
-                                                               {"greedy", {1, 1.0F, 1.0F, 1.0F, 11}}}) {
+                                                                {"top_k 5, temperature 0.6", {5, 1.0F, 0.6F, 1.0F, 11}},
+                                                                {"greedy", {1, 1.0F, 1.0F, 1.0F, 11}}}) {
     int total = 0;
     int same = 0;
     int best = 0;
@@ -142,9 +142,10 @@ void tell_drift(const tts::T2S& full, const tts::T2S& low) {
         low.step(da.token, b);
       }
     }
-    std::printf("  %-26s same draw %5.1f %%, same best token %5.1f %%, before the first difference %5.1f %% of %d steps; "
-                "probability moved %.4f\n",
-                what, 100.0 * same / total, 100.0 * best / total, 100.0 * free_same / total, total, divergence / total);
+    std::printf(
+        "  %-26s same draw %5.1f %%, same best token %5.1f %%, before the first difference %5.1f %% of %d steps; "
+        "probability moved %.4f\n",
+        what, 100.0 * same / total, 100.0 * best / total, 100.0 * free_same / total, total, divergence / total);
   }
 }
 
@@ -194,8 +195,8 @@ void tell_window(const Subject& subject, tts::T2SPrecision precision) {
     const double all = std::chrono::duration<double, std::milli>(Clock::now() - start).count() - told;
     const double bytes = 2.0 * static_cast<double>(subject.config.layers * subject.config.hidden * capacity) *
                          (model.precision() == tts::T2SPrecision::fp32 ? 4 : 2);
-    std::printf("  window %4lld: %.3f ms a token, %.3f over the last 100, cache %.1f MiB", static_cast<long long>(window),
-                all / 1500, (late + all) / 100, bytes / 1048576);
+    std::printf("  window %4lld: %.3f ms a token, %.3f over the last 100, cache %.1f MiB",
+                static_cast<long long>(window), all / 1500, (late + all) / 100, bytes / 1048576);
     if (n > 0) std::printf("; mean cosine %.5f, same best token %.0f %%", cosine / n, 100.0 * best / n);
     std::printf("\n");
   }

@@ -50,12 +50,12 @@ std::vector<Variant> variants(const T2SConfig& config) {
   }
   for (const LowKernels* set : supported_low_kernels()) {
     for (const T2SPrecision precision : {T2SPrecision::bf16, T2SPrecision::int8}) {
-      all.push_back({std::string(to_string(precision)) + " " + set->name,
-                     [config, set, precision](const WeightScope& scope) {
-                       T2S model(config, scope, {precision, 0}, *set);
-                       REQUIRE(model.precision() == precision);
-                       return model;
-                     }});
+      all.push_back(
+          {std::string(to_string(precision)) + " " + set->name, [config, set, precision](const WeightScope& scope) {
+             T2S model(config, scope, {precision, 0}, *set);
+             REQUIRE(model.precision() == precision);
+             return model;
+           }});
     }
   }
   return all;
@@ -77,8 +77,7 @@ double cosine(std::span<const float> a, const at::Tensor& b) {
 
 TEST_SUITE("models/t2s_low") {
   TEST_CASE("precisions are known by their names") {
-    for (const T2SPrecision p :
-         {T2SPrecision::automatic, T2SPrecision::fp32, T2SPrecision::bf16, T2SPrecision::int8}) {
+    for (const T2SPrecision p : {T2SPrecision::automatic, T2SPrecision::fp32, T2SPrecision::bf16, T2SPrecision::int8}) {
       CHECK(t2s_precision_of(to_string(p)) == p);
     }
     CHECK_FALSE(t2s_precision_of("fp16"));
@@ -99,8 +98,8 @@ TEST_SUITE("models/t2s_low") {
       for (const std::size_t n_prompt : {0, 7, 23}) {
         T2S::State state = model.make_state(1, 64);
         const std::span<const std::int32_t> all(tokens);
-        double worst = cosine(model.prefill(phonemes, {}, all.first(n_prompt), state),
-                              want[static_cast<std::int64_t>(n_prompt)]);
+        double worst =
+            cosine(model.prefill(phonemes, {}, all.first(n_prompt), state), want[static_cast<std::int64_t>(n_prompt)]);
         for (std::size_t i = n_prompt; i < tokens.size(); ++i) {
           worst = std::min(worst, cosine(model.step(tokens[i], state), want[static_cast<std::int64_t>(i) + 1]));
         }
@@ -252,12 +251,14 @@ TEST_SUITE("models/t2s_low") {
     };
     CHECK(asked(random_t2s_weights(config, 16), T2SPrecision::int8) == T2SPrecision::int8);
 
-    // One channel 300 times the others, and weights that undo it: the same function, too coarse for one scale a row.
+    // Some inner values 300 times as large, and weights that undo it: the same function, too coarse for one scale a
+    // row.
     const auto channel = random_t2s_weights(config, 16);
     for (const char* layer : {"0", "1", "2"}) {
       const std::string at = std::string("model.h.layers.") + layer + ".";
-      channel->get(at + "norm1.weight", {64})[5].mul_(300);
-      channel->get(at + "linear1.weight", {256, 64}).select(1, 5).div_(300);
+      channel->get(at + "linear1.weight", {256, 64}).narrow(0, 0, 8).mul_(300);
+      channel->get(at + "linear1.bias", {256}).narrow(0, 0, 8).mul_(300);
+      channel->get(at + "linear2.weight", {64, 256}).narrow(1, 0, 8).div_(300);
     }
     const bool bf16_is_there = low_kernels().fast_bf16;
     CHECK(asked(channel, T2SPrecision::int8) == (bf16_is_there ? T2SPrecision::bf16 : T2SPrecision::fp32));
@@ -271,7 +272,7 @@ TEST_SUITE("models/t2s_low") {
     CHECK(asked(rows, T2SPrecision::automatic) == T2SPrecision::fp32);
 
     const auto broken = random_t2s_weights(config, 16);
-    broken->get("model.h.layers.1.linear1.bias", {256})[0].fill_(NAN);
+    broken->get("model.h.layers.1.norm1.bias", {64})[0].fill_(NAN);
     CHECK(asked(broken, T2SPrecision::bf16) == T2SPrecision::fp32);
   }
 
