@@ -22,6 +22,8 @@ int main(int argc, char** argv) {
             engine.memory_bytes = static_cast<std::uint64_t>(config.engine.memory_mb) * 1'000'000;
             engine.preload = config.engine.preload;
             engine.threads = config.engine.threads;
+            engine.networks.t2s = {tts::t2s_precision_of(config.engine.t2s_precision).value(),  // validated
+                                   config.engine.t2s_window};
             engine.networks.flow = tts::flow_choice(config.engine).value();  // validated
             engine.networks.prompt_frames = config.engine.flow_prompt_frames;
             engine.audio_threads = config.engine.audio_threads;

@@ -44,7 +44,7 @@ VoiceManifest with_flow(VoiceManifest m, const NetworkOptions& options) {
 /// The networks of a model folder.
 struct Networks {
   Networks(const VoiceManifest& m, const NetworkOptions& options)
-      : t2s(m.t2s.config, WeightScope(load_weights(m.t2s.file), "model")),
+      : t2s(m.t2s.config, WeightScope(load_weights(m.t2s.file), "model"), options.t2s),
         acoustic(load_acoustic(with_flow(m, options))),
         slots(t2s, options.slots, kSlotPositions) {}
 

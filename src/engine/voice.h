@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "models/flow_schedule.h"
+#include "models/t2s_options.h"
 #include "src/engine/synthesizer.h"
 
 namespace tts {
@@ -74,6 +75,7 @@ class Voice {
 /// How the networks of a model are held in memory, and how its flow is solved.
 struct NetworkOptions {
   int slots = 32;  ///< segments of one model whose tokens are decoded together, at most
+  T2SOptions t2s;
   FlowChoice flow;  ///< instead of what the manifest says
   int prompt_frames = 0;  ///< v3, v4: frames of the reference that a window of the flow sees; 0: what the manifest says
 };
