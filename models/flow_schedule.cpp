@@ -7,7 +7,7 @@
 #include <numbers>
 #include <system_error>
 
-#include "models/weights.h"
+#include "models/model_error.h"
 
 namespace tts {
 namespace {

@@ -12,13 +12,6 @@
 
 namespace tts {
 
-/// A model that cannot be built: a tensor is missing, has another shape, or the file is unusable.
-/// The message names the tensor, what was got and what was wanted.
-class ModelError : public std::runtime_error {
- public:
-  using std::runtime_error::runtime_error;
-};
-
 /// How the products of a network are computed. bf16: weights and what they are multiplied with rounded to bfloat16, sums
 /// in float32, for the layers that have such a form; needs bf16_kernels() (models/bf16_kernels.h).
 enum class Precision { fp32, bf16 };
