@@ -95,7 +95,8 @@ T2S::T2S(const T2SConfig& config, const WeightScope& scope, const T2SOptions& op
     for (const T2SPrecision precision : wanted) {
       load_layers(scope, precision);
       const T2SDrift drift = measure_drift(full, answer_guard(*this, &full));
-      const std::string fault = guard_fault(drift);
+      const bool closely = automatic && precision == T2SPrecision::int8;
+      const std::string fault = guard_fault(drift, closely);
       if (fault.empty()) {
         get_logger("models")->info("T2S precision={} kernels={} {}", to_string(precision), low.name, to_string(drift));
         break;

@@ -162,10 +162,10 @@ T2SDrift measure_drift(const T2SAnswers& full, const T2SAnswers& low) {
   return drift;
 }
 
-std::string guard_fault(const T2SDrift& drift) {
+std::string guard_fault(const T2SDrift& drift, bool closely) {
   constexpr double kCosine = 0.995;
   constexpr double kLargest = 0.5;
-  constexpr double kDivergence = 0.02;
+  const double divergence = closely ? 0.0002 : 0.02;
   constexpr double kTop1 = 0.9;
   constexpr double kTop5 = 0.9;
   const auto past = [](const char* what, double got, const char* bound, double limit) {
@@ -175,7 +175,7 @@ std::string guard_fault(const T2SDrift& drift) {
   };
   if (drift.cosine < kCosine) return past("cosine", drift.cosine, "at least", kCosine);
   if (drift.largest > kLargest) return past("largest difference", drift.largest, "at most", kLargest);
-  if (drift.divergence > kDivergence) return past("divergence", drift.divergence, "at most", kDivergence);
+  if (drift.divergence > divergence) return past("divergence", drift.divergence, "at most", divergence);
   if (drift.top1 < kTop1) return past("agreement on the best token", drift.top1, "at least", kTop1);
   if (drift.top5 < kTop5) return past("agreement on the five best", drift.top5, "at least", kTop5);
   return {};

@@ -34,8 +34,9 @@ struct T2SDrift {
 };
 
 [[nodiscard]] T2SDrift measure_drift(const T2SAnswers& full, const T2SAnswers& low);
-/// Which bound it is past, with what it is and the bound; empty: none.
-[[nodiscard]] std::string guard_fault(const T2SDrift& drift);
+/// Which bound it is past, with what it is and the bound; empty: none. closely: what nobody asked for must be so near
+/// that hardly a draw in a hundred changes.
+[[nodiscard]] std::string guard_fault(const T2SDrift& drift, bool closely = false);
 /// As key=value pairs.
 [[nodiscard]] std::string to_string(const T2SDrift& drift);
 
