@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <stdexcept>
 #include <utility>
 
 #include "src/text/phonemes.h"
@@ -31,7 +32,7 @@ float eos_probability(std::span<const float> logits) {
 
 GuardedDecoder::GuardedDecoder(const T2SConfig& config, Text text, Options options)
     : eos_(config.eos()), bert_dim_(config.bert_dim), text_(std::move(text)), options_(std::move(options)) {
-  tokens_.reserve(static_cast<std::size_t>(options_.max_tokens));
+  drawn_.reserve(static_cast<std::size_t>(options_.max_tokens));
   begin(0);
 }
 
@@ -43,7 +44,7 @@ std::int64_t GuardedDecoder::capacity() const {
 /// Makes the text from this phoneme on the one being spoken.
 void GuardedDecoder::begin(std::size_t from_phoneme) {
   from_ = from_phoneme;
-  base_ = tokens_.size();
+  base_ = drawn_.size();
   tries_ = 0;
   first_try_.reset();
   const auto rest = std::span(text_.phonemes).subspan(from_);
@@ -64,14 +65,48 @@ void GuardedDecoder::begin(std::size_t from_phoneme) {
   }
 }
 
-void GuardedDecoder::take(std::span<const float> logits, std::span<const float> attention, std::size_t released) {
+void GuardedDecoder::feed(const T2S& model, T2S::State& state, std::span<GuardedDecoder* const> decoders,
+                          std::span<const std::int64_t> rows) {
+  std::vector<std::int64_t> stepped;
+  std::vector<std::int32_t> newest;
+  for (std::size_t i = 0; i < decoders.size(); ++i) {
+    GuardedDecoder& decoder = *decoders[i];
+    if (decoder.finished_ || decoder.fed_) continue;
+    decoder.fed_ = true;
+    if (decoder.needs_prefill_) {
+      model.prefill(decoder.given_phonemes_, decoder.given_bert_, decoder.history_, state, rows[i]);
+      decoder.needs_prefill_ = false;
+    } else {
+      stepped.push_back(rows[i]);
+      newest.push_back(decoder.history_.back());
+    }
+  }
+  if (!stepped.empty()) model.step(stepped, newest, state);
+}
+
+void GuardedDecoder::draw(const T2S::State& state, std::int64_t row) {
+  draw(state.logits(row), options_.watched && options_.guard ? state.attention(0, row) : std::span<const float>());
+}
+
+void GuardedDecoder::draw(std::span<const float> logits, std::span<const float> attention) {
+  if (finished_) return;
+  if (!std::all_of(logits.begin(), logits.end(), [](float x) { return std::isfinite(x); })) {
+    throw std::runtime_error("the T2S gave a value that is not finite");
+  }
   needs_prefill_ = false;
-  if (static_cast<std::int64_t>(tokens_.size()) >= options_.max_tokens) {
+  fed_ = false;
+  draw_one(logits, attention);
+  give_out();
+}
+
+void GuardedDecoder::draw_one(std::span<const float> logits, std::span<const float> attention) {
+  if (static_cast<std::int64_t>(drawn_.size()) >= options_.max_tokens) {
     finished_ = true;
-    if (guard_) cure(guard_->limit_reached(), released);
+    if (guard_) cure(guard_->limit_reached());
     return;
   }
-  const auto step = static_cast<std::int64_t>(tokens_.size() - base());
+  ++draws_;
+  const auto step = static_cast<std::int64_t>(drawn_.size() - base_);
   SamplingParams params = options_.sampling;
   if (guard_ && !guard_->may_end()) params.min_tokens = std::max(params.min_tokens, step + 1);
   logits_.assign(logits.begin(), logits.end());
@@ -81,20 +116,30 @@ void GuardedDecoder::take(std::span<const float> logits, std::span<const float> 
     finished_ = true;
     return;
   }
-  tokens_.push_back(draw.token);
+  drawn_.push_back(draw.token);
   history_.push_back(draw.token);
   if (!guard_) return;
-  const std::size_t n_text = given_phonemes_.size();
-  const Fault fault =
-      guard_->see({draw.token, eos_probability(logits), attention.empty() ? attention : attention.first(n_text)});
-  if (fault) cure(fault, released);
+  const Fault fault = guard_->see(
+      {draw.token, eos_probability(logits), attention.empty() ? attention : attention.first(given_phonemes_.size())});
+  if (fault) cure(fault);
 }
 
-void GuardedDecoder::cure(const Fault& fault, std::size_t released) {
+void GuardedDecoder::give_out() {
+  const std::size_t n = drawn_.size();
+  if (finished_ || !guard_) {
+    given_out_ = n;
+    return;
+  }
+  if (n < options_.first_block) return;
+  const std::size_t behind = std::min(options_.held_back, (n - options_.first_block) / 3);
+  given_out_ = std::max(given_out_, std::min(n - behind, base_ + guard_->certain()));
+}
+
+void GuardedDecoder::cure(const Fault& fault) {
   ++report_.faults;
   if (report_.first == Verdict::ok) report_.first = fault.verdict;
-  const std::size_t onset = std::min(base() + fault.onset, tokens_.size());
-  const std::size_t floor = std::max(released, base());
+  const std::size_t onset = std::min(base_ + fault.onset, drawn_.size());
+  const std::size_t floor = std::max(given_out_, base_);
   if (fault.complete) {
     cut(std::max(floor, onset));
     return;
@@ -103,16 +148,16 @@ void GuardedDecoder::cure(const Fault& fault, std::size_t released) {
   const bool retry = !again && report_.retries < kMaxRetries && fault.verdict != Verdict::lost;
   if (retry) {
     last_onset_ = onset;
-    std::size_t keep = std::max(floor, onset > base() + kBefore ? onset - kBefore : base());
+    std::size_t keep = std::max(floor, onset > base_ + kBefore ? onset - kBefore : base_);
     const bool whole = fault.verdict == Verdict::leak || fault.verdict == Verdict::babble ||
-                       onset < base() + kNearStart || !options_.can_rewind;
-    if (whole && released <= base()) keep = base();
-    const bool possible = keep == base() || options_.can_rewind;
+                       onset < base_ + kNearStart || !options_.can_rewind;
+    if (whole && given_out_ <= base_) keep = base_;
+    const bool possible = keep == base_ || options_.can_rewind;
     const bool useful = fault.verdict != Verdict::skip || keep <= onset;
-    if (possible && useful && keep < tokens_.size()) {
-      if (keep == base() && !first_try_) {
-        const auto from = tokens_.begin() + static_cast<std::ptrdiff_t>(base());
-        first_try_ = Try{{from, tokens_.begin() + static_cast<std::ptrdiff_t>(onset)}, guard_->score(onset - base())};
+    if (possible && useful && keep < drawn_.size()) {
+      if (keep == base_ && !first_try_) {
+        const auto from = drawn_.begin() + static_cast<std::ptrdiff_t>(base_);
+        first_try_ = Try{{from, drawn_.begin() + static_cast<std::ptrdiff_t>(onset)}, guard_->score(onset - base_)};
       }
       redraw(keep);
       return;
@@ -123,18 +168,18 @@ void GuardedDecoder::cure(const Fault& fault, std::size_t released) {
     guard_->believe_ends();
     return;
   }
-  const auto word = next_word(guard_->place(std::max(floor, onset) - base()));
+  const auto word = next_word(guard_->place(std::max(floor, onset) - base_));
   if (fault.verdict != Verdict::babble && word && *word >= from_ + kMinProgress) {
     ++report_.resumes;
-    tokens_.resize(std::max(floor, onset));
+    drawn_.resize(std::max(floor, onset));
     finished_ = false;
     begin(*word);
     return;
   }
-  if (released <= base() && first_try_ && first_try_->score > guard_->score(onset - base())) {
-    tokens_.resize(base());
-    tokens_.insert(tokens_.end(), first_try_->tokens.begin(), first_try_->tokens.end());
-    cut(tokens_.size());
+  if (given_out_ <= base_ && first_try_ && first_try_->score > guard_->score(onset - base_)) {
+    drawn_.resize(base_);
+    drawn_.insert(drawn_.end(), first_try_->tokens.begin(), first_try_->tokens.end());
+    cut(drawn_.size());
     return;
   }
   cut(std::max(floor, onset));
@@ -145,16 +190,16 @@ void GuardedDecoder::redraw(std::size_t keep) {
   ++report_.retries;
   ++draws_again_;
   ++tries_;
-  tokens_.resize(keep);
-  history_.resize(text_.prompt_tokens.size() + keep - base());
-  guard_->rewind(keep - base());
+  drawn_.resize(keep);
+  history_.resize(text_.prompt_tokens.size() + keep - base_);
+  guard_->rewind(keep - base_);
   needs_prefill_ = true;
   finished_ = false;
 }
 
 void GuardedDecoder::cut(std::size_t keep) {
   ++report_.cuts;
-  tokens_.resize(std::min(keep, tokens_.size()));
+  drawn_.resize(std::min(keep, drawn_.size()));
   finished_ = true;
 }
 
@@ -166,11 +211,6 @@ std::optional<std::size_t> GuardedDecoder::next_word(std::size_t place) const {
   while (i < all.size() && !is_pause(all[i])) ++i;
   while (i < all.size() && is_pause(all[i])) ++i;
   return i < all.size() ? std::optional(i) : std::nullopt;
-}
-
-std::size_t GuardedDecoder::certain() const {
-  if (finished_ || !guard_) return tokens_.size();
-  return std::min(tokens_.size(), base() + guard_->certain());
 }
 
 std::optional<T2S::State::Probe> find_alignment_head(const T2S& model, std::span<const std::int32_t> phonemes,

@@ -26,7 +26,7 @@ namespace {
 struct Spoken {
   std::vector<float> pcm;
   std::size_t tokens = 0;
-  std::size_t steps = 0;  // draws, those that were thrown away included
+  std::int64_t steps = 0;  // draws, those that were thrown away included
   tts::GuardReport report;
 };
 
@@ -42,28 +42,18 @@ Spoken speak(const tts::T2S& t2s, const tts::AcousticModel* acoustic, const tts:
         acoustic->begin(phonemes, speaker, {.seed = options.seed, .speed = 1.0, .steps = 0}));
   }
   Spoken spoken;
-  std::size_t released = 0;
-  double chunk = 10;
+  tts::GuardedDecoder* const one = &decoder;
+  const std::int64_t row = 0;
+  std::size_t rendered = 0;
   while (!decoder.finished()) {
-    const std::size_t until = released + static_cast<std::size_t>(chunk);
-    while (!decoder.finished() && decoder.certain() < until) {
-      if (decoder.needs_prefill()) {
-        t2s.prefill(decoder.phonemes(), decoder.bert(), decoder.prompt(), state);
-      } else {
-        t2s.step(decoder.input(), state);
-      }
-      const bool watched = head && options.guard;
-      decoder.take(state.logits(), watched ? state.attention(0) : std::span<const float>(), released);
-      ++spoken.steps;
-    }
-    const std::size_t certain = std::max(released, decoder.certain());
-    if (stream) {
-      const auto pcm = stream->push(decoder.tokens().subspan(released, certain - released), decoder.finished());
-      spoken.pcm.insert(spoken.pcm.end(), pcm.begin(), pcm.end());
-    }
-    released = certain;
-    chunk = std::min(40.0, std::max(chunk * 1.6, 4.0));
+    tts::GuardedDecoder::feed(t2s, state, {&one, 1}, {&row, 1});
+    decoder.draw(state, row);
+    if (!stream || (!decoder.finished() && decoder.tokens().size() < rendered + 8)) continue;
+    const auto pcm = stream->push(decoder.tokens().subspan(rendered), decoder.finished());
+    spoken.pcm.insert(spoken.pcm.end(), pcm.begin(), pcm.end());
+    rendered = decoder.tokens().size();
   }
+  spoken.steps = decoder.draws();
   spoken.tokens = decoder.tokens().size();
   spoken.report = decoder.report();
   return spoken;
@@ -116,10 +106,13 @@ int main(int argc, char** argv) {
         options.max_tokens = std::min<std::int64_t>(25 + 6 * static_cast<std::int64_t>(phonemes.size()), 1500);
         options.seed = static_cast<std::uint64_t>(seed);
         options.guard = guard;
+        options.watched = head.has_value();
+        options.first_block = 8;
         const Spoken s = speak(t2s, sound ? &acoustic : nullptr, speaker, phonemes, options, head);
-        std::printf("%d %d %s phonemes %zu tokens %zu steps %zu faults %d retries %d resumes %d cuts %d %s\n", index,
-                    seed, guard ? "on" : "off", phonemes.size(), s.tokens, s.steps, s.report.faults, s.report.retries,
-                    s.report.resumes, s.report.cuts, std::string(to_string(s.report.first)).c_str());
+        std::printf("%d %d %s phonemes %zu tokens %zu steps %lld faults %d retries %d resumes %d cuts %d %s\n", index,
+                    seed, guard ? "on" : "off", phonemes.size(), s.tokens, static_cast<long long>(s.steps),
+                    s.report.faults, s.report.retries, s.report.resumes, s.report.cuts,
+                    std::string(to_string(s.report.first)).c_str());
         if (sound) {
           const std::string name =
               std::to_string(index) + "_" + std::to_string(seed) + (guard ? "_on.wav" : "_off.wav");

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <functional>
 #include <string>
 #include <vector>
 
@@ -64,18 +63,16 @@ GuardedDecoder::Options greedy() {
   options.sampling.repetition_penalty = 1.0F;
   options.sampling.min_tokens = 1;
   options.max_tokens = 200;
+  options.first_block = 1000;  // nothing is given out before the end
   return options;
 }
 
-/// Runs a decoder on scripts: each prefill goes on with the next one, at the place its tokens end. After every token
-/// `release` says how many are released; released ones must stay as they are.
-void perform(
-    GuardedDecoder& decoder, const std::vector<Script>& scripts, bool watched = true,
-    const std::function<std::size_t(std::size_t)>& release = [](std::size_t) { return 0; }) {
+/// Runs a decoder on scripts: each prefill goes on with the next one. What was given out must stay as it is.
+void perform(GuardedDecoder& decoder, const std::vector<Script>& scripts, bool watched = true) {
   std::size_t next_script = 0;
   const Script* script = nullptr;
   std::size_t line = 0;
-  std::vector<std::int32_t> released;
+  std::vector<std::int32_t> given_out;
   while (!decoder.finished()) {
     if (decoder.needs_prefill()) {
       REQUIRE(next_script < scripts.size());
@@ -89,13 +86,10 @@ void perform(
     const std::size_t columns = decoder.phonemes().size();
     std::vector<float> attention(columns, (1 - now.weight) / static_cast<float>(columns));
     attention[std::min(columns - 1, static_cast<std::size_t>(now.place))] = now.weight;
-    decoder.take(logits, watched ? std::span<const float>(attention) : std::span<const float>(), released.size());
-    REQUIRE(decoder.tokens().size() >= released.size());
-    CHECK(std::equal(released.begin(), released.end(), decoder.tokens().begin()));
-    const std::size_t now_released = std::min(release(decoder.tokens().size()), decoder.certain());
-    if (now_released > released.size()) {
-      released.assign(decoder.tokens().begin(), decoder.tokens().begin() + static_cast<std::ptrdiff_t>(now_released));
-    }
+    decoder.draw(logits, watched ? std::span<const float>(attention) : std::span<const float>());
+    REQUIRE(decoder.tokens().size() >= given_out.size());
+    CHECK(std::equal(given_out.begin(), given_out.end(), decoder.tokens().begin()));
+    given_out.assign(decoder.tokens().begin(), decoder.tokens().end());
   }
 }
 
@@ -129,17 +123,35 @@ TEST_SUITE("models/guarded_decoder") {
     CHECK(decoder.report().first == Verdict::skip);
   }
 
-  TEST_CASE("what has been heard stays, the rest is drawn again") {
-    GuardedDecoder decoder(sizes(), {{}, six_words(), {}, {}}, greedy());
+  TEST_CASE("what was given out stays, the rest is drawn again") {
+    GuardedDecoder::Options options = greedy();
+    options.first_block = 20;
+    GuardedDecoder decoder(sizes(), {{}, six_words(), {}, {}}, options);
     const Script first = Script().read(0, 12).read(20, 24).end();
-    const Script second = Script().read(9, 24, 3).end();  // goes on six tokens before the jump
-    perform(decoder, {first, second}, true, [](std::size_t n) { return n / 10 * 10; });
+    const Script second = Script().read(12, 24, 3).end();
+    perform(decoder, {first, second});
     CHECK(decoder.report().retries == 1);
     auto wanted = tokens_of(first);
-    wanted.resize(20);  // released by then: further back it cannot go
+    wanted.resize(
+        24);  // to the jump, which was under suspicion at once; before it all but the newest had been given out
     const auto rest = tokens_of(second);
     wanted.insert(wanted.end(), rest.begin(), rest.end());
     CHECK(same(decoder.tokens(), wanted));
+  }
+
+  TEST_CASE("the first sound waits for no more tokens than it takes, later ones stay behind a little") {
+    GuardedDecoder::Options options = greedy();
+    options.first_block = 8;
+    GuardedDecoder decoder(sizes(), {{}, six_words(), {}, {}}, options);
+    const Script script = Script().read(0, 24).end();
+    const std::span<const float> nowhere;
+    for (std::size_t i = 0; i < 48; ++i) {
+      std::vector<float> logits(kVocab, 0.0F);
+      logits[static_cast<std::size_t>(script.lines[i].token)] = 20.0F;
+      decoder.draw(logits, nowhere);
+      const std::size_t n = i + 1;
+      CHECK(decoder.tokens().size() == (n < 8 ? 0 : n - std::min<std::size_t>(12, (n - 8) / 3)));
+    }
   }
 
   TEST_CASE("a skip that comes back is let through") {
@@ -153,7 +165,6 @@ TEST_SUITE("models/guarded_decoder") {
   TEST_CASE("lost attention: the rest of the text is begun anew at the next word") {
     GuardedDecoder decoder(sizes(), {{}, six_words(), {}, {}}, greedy());
     const Script first = Script().read(0, 10).say(1, 9, 3, 0.1F).say(2, 8, 3, 0.1F).say(3, 9, 20, 0.1F);
-    std::vector<std::int32_t> prefilled;
     Script second = Script().read(0, 12, 3);
     second.say(kEos, 11, 1);
     perform(decoder, {first, second});
@@ -249,18 +260,17 @@ TEST_SUITE("models/guarded_decoder") {
       options.sampling = manifest->t2s.sampling;
       options.seed = 1;
       options.guard = guard;
+      options.watched = true;
       const auto ids = phonemes(text);
       options.max_tokens = 25 + 6 * static_cast<std::int64_t>(ids.size());
       GuardedDecoder decoder(t2s.config(), {{}, ids, {}, {}}, options);
       T2S::State state = t2s.make_state(1, decoder.capacity());
       state.set_attention_probes({*head});
+      GuardedDecoder* const one = &decoder;
+      const std::int64_t row = 0;
       while (!decoder.finished()) {
-        if (decoder.needs_prefill()) {
-          (void)t2s.prefill(decoder.phonemes(), decoder.bert(), decoder.prompt(), state);
-        } else {
-          (void)t2s.step(decoder.input(), state);
-        }
-        decoder.take(state.logits(), state.attention(0), 0);
+        GuardedDecoder::feed(t2s, state, {&one, 1}, {&row, 1});
+        decoder.draw(state, row);
       }
       return decoder;
     };
