@@ -3,12 +3,13 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 
 #include <ATen/core/Tensor.h>
+
+#include "models/model_error.h"
 
 namespace tts {
 
