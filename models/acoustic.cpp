@@ -63,7 +63,7 @@ AcousticModel::AcousticModel(const WeightScope& acoustic, const AcousticConfig& 
     : config_(config),
       quantizer_(acoustic("quantizer"), {config.codes, config.code_dim, 2}),
       reference_(
-          acoustic("ref_enc"),
+          acoustic("ref_enc").with(Precision::fp32),
           {.bins = config.ref_bins, .hidden = config.style_dim, .kernel = 5, .heads = 2, .out = config.mrte_dim}),
       encoder_(acoustic("enc_p"), encoder_config(config)),
       features_(acoustic, {.in = config.hidden,

@@ -8,15 +8,17 @@ namespace {
 
 constexpr float kSlope = 0.1F;
 constexpr float kLastSlope = 0.01F;  // 0.01 before the last convolution, 0.1 everywhere else
-/// Narrower convolutions gain less than the transform costs them.
-constexpr std::int64_t kFastChannels = 32;
-/// Numbers of a signal that are taken through a stage at once: what is written stays in the second-level cache until it
-/// is read. The wide first stage takes more, because its weights come from further away.
-constexpr std::int64_t kPiece = 16 * 1024;
-constexpr std::int64_t kWidePiece = 40 * 1024;
+/// Numbers of a signal that are taken through a stage at once: as few as leave little to do again at the seams of the
+/// fast filters, so that most of what is written is read again before it leaves the second-level cache.
+constexpr std::int64_t kPiece = 64 * 1024;
+
+/// Narrow convolutions with few taps gain less than the transform costs them; measured.
+bool pays(std::int64_t channels, std::int64_t kernel) {
+  return channels % 16 == 0 && channels * (kernel - 1) >= 150;
+}
 
 FirConv make_conv(const Bf16Hifigan::Conv& c) {
-  const bool fast = c.kernel >= 3 && c.in % 16 == 0 && c.out % 16 == 0 && c.in >= kFastChannels && c.in == c.out;
+  const bool fast = c.in == c.out && pays(c.in, c.kernel);
   return {c.weight, c.out, c.kernel, c.in, c.bias, c.dilation, fast};
 }
 
@@ -97,11 +99,12 @@ std::vector<float> Bf16Hifigan::step(const float* frames, std::int64_t n, State&
   });
   state.in_done = until;
   state.in.drop_before(first.first_needed(until));
-  advance(0, state, last, wave);
+  advance(0, state, last ? Next::end : Next::later, wave);
   return wave;
 }
 
-void Bf16Hifigan::advance(std::size_t n, State& state, bool ended, std::vector<float>& wave) const {
+void Bf16Hifigan::advance(std::size_t n, State& state, Next next, std::vector<float>& wave) const {
+  const bool ended = next == Next::end;
   if (n == stages_.size()) {
     finish(state, ended, wave);
     return;
@@ -111,11 +114,11 @@ void Bf16Hifigan::advance(std::size_t n, State& state, bool ended, std::vector<f
   State::Stage& s = state.stages[n];
   const std::int64_t c = stage.channels;
   const std::int64_t certain = std::max(s.up_done, ended ? s.in.end() : s.in.end() - stage.right);
-  const std::int64_t piece = std::max<std::int64_t>(1, (n == 0 ? kWidePiece : kPiece) / (c * stage.rate));
+  const std::int64_t piece = std::max<std::int64_t>(1, kPiece / (c * stage.rate));
   s.in.pad(stage.right + 1);
   do {
     const std::int64_t frames = std::min(piece, certain - s.up_done);
-    const bool ends = ended && s.up_done + frames == certain;
+    const Next then = s.up_done + frames == certain ? next : Next::more;
     s.x.append(frames * stage.rate);
     s.activated.append(frames * stage.rate);
     constexpr std::int64_t kRows = 24;
@@ -140,7 +143,7 @@ void Bf16Hifigan::advance(std::size_t n, State& state, bool ended, std::vector<f
     std::int64_t needed = s.x.end();
     std::int64_t x_needed = s.x.end();
     for (std::size_t b = 0; b < stage.blocks.size(); ++b) {
-      run_block(stage.blocks[b], s, s.blocks[b], ends);
+      run_block(stage.blocks[b], s, s.blocks[b], then);
       least = std::min(least, s.blocks[b].pairs.back().done);
       needed = std::min(needed, stage.blocks[b].front().first.first_needed(s.blocks[b].pairs.front().middle_done));
       x_needed = std::min(x_needed, s.blocks[b].pairs.front().done);
@@ -157,19 +160,21 @@ void Bf16Hifigan::advance(std::size_t n, State& state, bool ended, std::vector<f
     k.mean(rows.data(), static_cast<std::int64_t>(rows.size()), made_rows * c, is_last ? kLastSlope : kSlope, target);
     s.done = least;
     for (State::Block& block : s.blocks) block.y.drop_before(least);
-    advance(n + 1, state, ends, wave);
+    advance(n + 1, state, then, wave);
   } while (s.up_done < certain);
 }
 
-void Bf16Hifigan::run_block(const std::vector<Pair>& pairs, State::Stage& stage, State::Block& block,
-                            bool ended) const {
+void Bf16Hifigan::run_block(const std::vector<Pair>& pairs, State::Stage& stage, State::Block& block, Next next) const {
   const Bf16Kernels& k = *bf16_kernels();
   const std::int64_t c = stage.x.channels();
+  const auto certain = [&](const FirConv& conv, std::int64_t made) {
+    return next == Next::end ? made : next == Next::more ? conv.whole(made - conv.reach()) : made - conv.reach();
+  };
   for (std::size_t i = 0; i < pairs.size(); ++i) {
     const Pair& pair = pairs[i];
     State::Pair& p = block.pairs[i];
     RowWindow<Bf16>& in = i == 0 ? stage.activated : p.in;
-    const std::int64_t middle = std::max(p.middle_done, ended ? in.end() : in.end() - pair.first.reach());
+    const std::int64_t middle = std::max(p.middle_done, certain(pair.first, in.end()));
     p.middle.append(middle - p.middle_done);
     pair.first.run(in, p.middle_done, middle, [&](const FirBlock& b) {
       k.round(b.values, kSlope, p.middle.row(b.row) + b.column, b.row_step * c);
@@ -177,14 +182,14 @@ void Bf16Hifigan::run_block(const std::vector<Pair>& pairs, State::Stage& stage,
     p.middle_done = middle;
     if (i > 0) in.drop_before(pair.first.first_needed(middle));
 
-    const std::int64_t until = std::max(p.done, ended ? middle : middle - pair.second.reach());
+    const std::int64_t until = std::max(p.done, certain(pair.second, middle));
     if (i == 0) block.y.append(until - p.done);
-    RowWindow<Bf16>* next = i + 1 < pairs.size() ? &block.pairs[i + 1].in : nullptr;
-    if (next != nullptr) next->append(until - p.done);
+    RowWindow<Bf16>* follower = i + 1 < pairs.size() ? &block.pairs[i + 1].in : nullptr;
+    if (follower != nullptr) follower->append(until - p.done);
     pair.second.run(p.middle, p.done, until, [&](const FirBlock& b) {
       float* y = block.y.row(b.row) + b.column;
       k.add(b.values, i == 0 ? stage.x.row(b.row) + b.column : y, y, kSlope,
-            next != nullptr ? next->row(b.row) + b.column : nullptr, b.row_step * c);
+            follower != nullptr ? follower->row(b.row) + b.column : nullptr, b.row_step * c);
     });
     p.done = until;
     p.middle.drop_before(pair.second.first_needed(until));

@@ -73,8 +73,10 @@ class Bf16Hifigan {
     std::int64_t rate = 1, channels = 0, left = 0, right = 0;
     std::vector<std::vector<Pair>> blocks;
   };
-  void advance(std::size_t n, State& state, bool ended, std::vector<float>& wave) const;
-  void run_block(const std::vector<Pair>& pairs, State::Stage& stage, State::Block& block, bool ended) const;
+  /// What follows after this: the stream's end, more of this step, or only a later step.
+  enum class Next { end, more, later };
+  void advance(std::size_t n, State& state, Next next, std::vector<float>& wave) const;
+  void run_block(const std::vector<Pair>& pairs, State::Stage& stage, State::Block& block, Next next) const;
   void finish(State& state, bool ended, std::vector<float>& wave) const;
 
   std::vector<FirConv> first_, last_;  ///< one each

@@ -21,18 +21,20 @@ constexpr double kEps = 1e-6;
 
 CausalFlow::CausalFlow(const WeightScope& weights, const CausalFlowConfig& config)
     : config_(config),
-      time_in_(weights("time_embed.time_mlp.0"), kTimeDim, config.dim),
-      time_out_(weights("time_embed.time_mlp.2"), config.dim, config.dim),
-      out_modulation_(weights("norm_out.linear"), config.dim, 2 * config.dim),
-      out_(weights("proj_out"), config.dim, config.mel) {
+      // What is made once, and the way in and out of the mel, stay in float32.
+      time_in_(weights("time_embed.time_mlp.0").with(Precision::fp32), kTimeDim, config.dim),
+      time_out_(weights("time_embed.time_mlp.2").with(Precision::fp32), config.dim, config.dim),
+      out_modulation_(weights("norm_out.linear").with(Precision::fp32), config.dim, 2 * config.dim),
+      out_(weights("proj_out").with(Precision::fp32), config.dim, config.mel) {
   const WeightScope input = weights("input_embed.proj");
   const at::Tensor joint = input.get("weight", {config.dim, config.mel + config.features});
   input_x_ = Linear(joint.narrow(1, 0, config.mel), {});
-  input_mu_ = Linear(joint.narrow(1, config.mel, config.features), input.get("bias", {config.dim}));
+  input_mu_ = Linear(joint.narrow(1, config.mel, config.features), input.get("bias", {config.dim}),
+                     weights.precision());
   for (std::int64_t i = 0; i < config.layers; ++i) {
     const WeightScope block = weights("blocks", i);
     blocks_.emplace_back(block, config.dim, config.inner, config.kernel);
-    modulations_.emplace_back(block("ada"), config.dim, 3 * config.dim);
+    modulations_.emplace_back(block("ada").with(Precision::fp32), config.dim, 3 * config.dim);
   }
 }
 

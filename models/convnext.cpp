@@ -14,27 +14,55 @@ CausalConvNext::CausalConvNext(const WeightScope& scope, std::int64_t channels, 
     : depthwise_bias(scope("dwconv").get("bias", {channels})),
       in(scope("pwconv1"), channels, inner),
       out(scope("pwconv2"), inner, channels) {
-  const at::Tensor by_tap = scope("dwconv").get("weight", {channels, 1, kernel}).squeeze(1).t().contiguous();
-  for (std::int64_t tap = 0; tap < kernel; ++tap) {
-    taps.push_back(by_tap[tap]);
-  }
+  taps = scope("dwconv").get("weight", {channels, 1, kernel}).squeeze(1).t().contiguous();
 }
 
 at::Tensor CausalConvNext::initial_past() const {
-  return at::zeros({static_cast<std::int64_t>(taps.size()) - 1, depthwise_bias.size(0)}, depthwise_bias.options());
+  return at::zeros({taps.size(0) - 1, taps.size(1)}, taps.options());
 }
 
 void CausalConvNext::step(at::Tensor& h, at::Tensor& past, const at::Tensor& gain, const at::Tensor& bias, double eps,
                           const at::Tensor& gate) const {
   const std::int64_t frames = h.size(0);
   const at::Tensor padded = at::cat({past, h});
-  at::Tensor y = at::addcmul(depthwise_bias, padded.narrow(0, 0, frames), taps[0]);
-  for (std::size_t tap = 1; tap < taps.size(); ++tap) {
-    y.addcmul_(padded.narrow(0, static_cast<std::int64_t>(tap), frames), taps[tap]);
-  }
   past = padded.narrow(0, frames, past.size(0)).clone();
-  y = at::layer_norm(y, {y.size(1)}, gain, bias, eps);
+  const std::int64_t channels = h.size(1);
+  if (in.bf16() != nullptr && channels % 16 == 0 && in.out() % 16 == 0 && channels <= kMostNormed) {
+    step_bf16(padded, h, gain, bias, eps, gate);
+    return;
+  }
+  at::Tensor y = at::addcmul(depthwise_bias, padded.narrow(0, 0, frames), taps[0]);
+  for (std::int64_t tap = 1; tap < taps.size(0); ++tap) {
+    y.addcmul_(padded.narrow(0, tap, frames), taps[tap]);
+  }
+  y = at::layer_norm(y, {channels}, gain, bias, eps);
   h.addcmul_(gate, out(at::gelu(in(y), "tanh")));
+}
+
+void CausalConvNext::step_bf16(const at::Tensor& padded, at::Tensor& h, const at::Tensor& gain, const at::Tensor& bias,
+                               double eps, const at::Tensor& gate) const {
+  constexpr std::int64_t kRows = 24;
+  const Bf16Kernels& k = *bf16_kernels();
+  const std::int64_t channels = h.size(1);
+  const std::int64_t inner = in.out();
+  thread_local std::vector<Bf16> normed, active;
+  thread_local std::vector<float> wide, narrow;
+  normed.resize(static_cast<std::size_t>(kRows * channels));
+  active.resize(static_cast<std::size_t>(kRows * inner));
+  wide.resize(static_cast<std::size_t>(kRows * inner));
+  narrow.resize(static_cast<std::size_t>(kRows * channels));
+  h = h.contiguous();
+  for (std::int64_t row = 0; row < h.size(0); row += kRows) {
+    const std::int64_t rows = std::min(kRows, h.size(0) - row);
+    k.depthwise_norm(padded.data_ptr<float>() + row * channels, rows, channels, taps.data_ptr<float>(), taps.size(0),
+                     depthwise_bias.data_ptr<float>(), gain.data_ptr<float>(), bias.data_ptr<float>(),
+                     static_cast<float>(eps), normed.data());
+    in.bf16()->apply(normed.data(), channels, rows, wide.data(), inner);
+    k.gelu({wide.data(), inner, rows, inner}, active.data(), inner);
+    out.bf16()->apply(active.data(), inner, rows, narrow.data(), channels);
+    k.add_gated({narrow.data(), channels, rows, channels}, gate.data_ptr<float>(), h.data_ptr<float>() + row * channels,
+                channels);
+  }
 }
 
 at::Tensor LookaheadConv::initial_past() const {

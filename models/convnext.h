@@ -12,8 +12,8 @@ namespace tts {
 /// ConvNeXt block (Liu et al. 2022, fig. 4) over frames whose depthwise kernel looks left only:
 /// h + gate * W2 gelu(W1 norm(depthwise(h))), tanh GELU. Its state is the last kernel - 1 input frames.
 struct CausalConvNext {
-  std::vector<at::Tensor> taps;  ///< kernel x [channels]
-  at::Tensor depthwise_bias;     ///< [channels]
+  at::Tensor taps;            ///< [kernel, channels]
+  at::Tensor depthwise_bias;  ///< [channels]
   Linear in, out;
 
   CausalConvNext() = default;
@@ -25,6 +25,11 @@ struct CausalConvNext {
   /// h [frames, channels] is updated in place; `past` is moved on. gain, bias: of the norm; gate: of the residual.
   void step(at::Tensor& h, at::Tensor& past, const at::Tensor& gain, const at::Tensor& bias, double eps,
             const at::Tensor& gate) const;
+
+ private:
+  /// The same with rounded products, without leaving the cache between the steps. padded: past and h.
+  void step_bf16(const at::Tensor& padded, at::Tensor& h, const at::Tensor& gain, const at::Tensor& bias, double eps,
+                 const at::Tensor& gate) const;
 };
 
 /// Symmetric convolution in a stream: zeros before the first frame, span() / 2 frames of lookahead, zeros again

@@ -96,9 +96,13 @@ FirConv::FirConv(const float* weight, std::int64_t out, std::int64_t kernel, std
   }
 }
 
-std::int64_t FirConv::first_needed(std::int64_t done) const {
+std::int64_t FirConv::whole(std::int64_t until) const {
   const std::int64_t block = parts_.size() == 1 ? 1 : kPhases * dilation_;
-  return done / block * block - past();
+  return until > 0 ? until / block * block : until;
+}
+
+std::int64_t FirConv::first_needed(std::int64_t done) const {
+  return whole(done) - past();
 }
 
 void FirConv::run(RowWindow<Bf16>& x, std::int64_t from, std::int64_t until, const Sink& sink) const {

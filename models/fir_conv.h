@@ -37,6 +37,9 @@ class FirConv {
   /// Rows of the input before this one are not needed for output rows from `done` on.
   [[nodiscard]] std::int64_t first_needed(std::int64_t done) const;
 
+  /// The last row up to `until` before which no work would be done again when the stream goes on there.
+  [[nodiscard]] std::int64_t whole(std::int64_t until) const;
+
   using Sink = std::function<void(const FirBlock&)>;
   /// Output rows [from, until); those reach() from the window's end count on zeros behind it.
   void run(RowWindow<Bf16>& x, std::int64_t from, std::int64_t until, const Sink& sink) const;

@@ -559,9 +559,9 @@ Result<VoiceManifest> load_manifest(const std::filesystem::path& folder) {
   return voice;
 }
 
-AcousticModel load_acoustic_model(const VoiceManifest& manifest) {
-  return {WeightScope(load_weights(manifest.acoustic.file)), manifest.acoustic.config,
-          WeightScope(load_weights(manifest.vocoder.file)), manifest.vocoder.config};
+AcousticModel load_acoustic_model(const VoiceManifest& manifest, Precision precision) {
+  return {WeightScope(load_weights(manifest.acoustic.file)).with(precision), manifest.acoustic.config,
+          WeightScope(load_weights(manifest.vocoder.file)).with(precision), manifest.vocoder.config};
 }
 
 AcousticModel::Speaker load_speaker(const VoiceManifest& manifest, const AcousticModel& model) {

@@ -88,7 +88,8 @@ struct VoiceManifest {
 [[nodiscard]] Result<VoiceManifest> parse_manifest(const std::string& json, const std::filesystem::path& folder);
 
 /// Loads the acoustic networks of a voice of the starter form. Throws ModelError naming the file or tensor.
-[[nodiscard]] AcousticModel load_acoustic_model(const VoiceManifest& manifest);
+[[nodiscard]] AcousticModel load_acoustic_model(const VoiceManifest& manifest,
+                                                Precision precision = Precision::fp32);
 /// Reads the voice's reference file. Throws ModelError naming the file.
 [[nodiscard]] AcousticModel::Speaker load_speaker(const VoiceManifest& manifest, const AcousticModel& model);
 

@@ -51,7 +51,10 @@ PrefixEncoder::PrefixEncoder(const SovitsFront& front, std::span<const std::int3
       policy_(policy) {}
 
 at::Tensor PrefixEncoder::encode(std::int64_t begin, std::int64_t end, std::int64_t known) const {
-  return front_->encoder().encode(quantized_.slice(0, 2 * known), text_, ge_).narrow(0, 2 * begin, 2 * (end - begin));
+  const std::int64_t first = policy_.lookahead ? std::max<std::int64_t>(0, begin - policy_.context) : 0;
+  return front_->encoder()
+      .encode(quantized_.slice(2 * first, 2 * known), text_, ge_)
+      .narrow(0, 2 * (begin - first), 2 * (end - begin));
 }
 
 at::Tensor PrefixEncoder::push(std::span<const std::int32_t> tokens, bool last) {
@@ -68,6 +71,9 @@ at::Tensor PrefixEncoder::push(std::span<const std::int32_t> tokens, bool last) 
   if (last && done_ < known) {
     out.push_back(encode(done_, known, known));
     done_ = known;
+  }
+  if (policy_.lookahead) {
+    quantized_.drop_before(2 * (done_ - policy_.context));
   }
   return out.empty() ? at::zeros({0, front_->encoder().hidden()}, at::kFloat) : out.size() == 1 ? out[0] : at::cat(out);
 }

@@ -21,6 +21,9 @@ struct PrefixPolicy {
   std::int64_t next = 8;                      ///< of the second; further ones grow
   double growth = 1.5;
   std::int64_t max = 40;
+  /// Tokens before a block that its frames are computed with, when they are not computed from the whole segment: the
+  /// cost of a second of speech does not depend on the length of its text.
+  std::int64_t context = 100;
 
   /// Where block `index` ends, in tokens from the segment's start.
   [[nodiscard]] std::int64_t block_end(std::int64_t index) const;
@@ -51,7 +54,7 @@ class PrefixEncoder {
   at::Tensor ge_;
   SemanticEncoder::Text text_;
   PrefixPolicy policy_;
-  FrameBuffer quantized_;  ///< all of the segment
+  FrameBuffer quantized_;  ///< those that a later block may need
   std::int64_t block_ = 0;
   std::int64_t done_ = 0;  ///< tokens whose frames were returned
 };

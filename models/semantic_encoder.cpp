@@ -68,7 +68,7 @@ AttentionEncoder::AttentionEncoder(const WeightScope& weights, const AttentionEn
       bias.push_back(attention(name).get("bias", {channels}) * factor);
     }
     layers_.push_back({
-        .qkv = Linear(at::cat(weight), at::cat(bias)),
+        .qkv = Linear(at::cat(weight), at::cat(bias), weights.precision()),
         .out = Linear(attention("conv_o"), channels, channels, true),
         .relative_key = attention.get("emb_rel_k", {1, positions, width}).squeeze(0),
         .relative_value = attention.get("emb_rel_v", {1, positions, width}).squeeze(0),
@@ -195,7 +195,7 @@ SemanticEncoder::SemanticEncoder(const WeightScope& weights, const SemanticEncod
       cross_out_(weights("mrte.c_post"), config.cross_hidden, config.hidden, true),
       out_encoder_(weights("encoder2"), encoder_config(config, config.out_layers, true)) {
   if (config.project) {
-    project_ = Linear(weights("proj"), config.hidden, 2 * config.hidden, true);
+    project_ = Linear(weights("proj").with(Precision::fp32), config.hidden, 2 * config.hidden, true);
   }
 }
 

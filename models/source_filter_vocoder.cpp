@@ -100,10 +100,11 @@ at::Tensor SourceFilterVocoder::Body::step(const at::Tensor& x, BodyState& state
 }
 
 SourceFilterVocoder::SourceFilterVocoder(const WeightScope& weights, const SourceFilterConfig& config)
-    : f0_(weights("f0"), kF0Mel, config.f0_dim, config.f0_inner, config.f0_layers),
+    // What decides on voicing and phase stays in float32.
+    : f0_(weights("f0").with(Precision::fp32), kF0Mel, config.f0_dim, config.f0_inner, config.f0_layers),
       body_(weights("body"), kMel + 2, config.dim, config.inner, config.layers),
-      f0_out_(weights("f0_out"), config.f0_dim, kF0Bins + 1),
-      out_(weights("out"), config.dim, 3 * kBins),
+      f0_out_(weights("f0_out").with(Precision::fp32), config.f0_dim, kF0Bins + 1),
+      out_(weights("out").with(Precision::fp32), config.dim, 3 * kBins),
       window_(at::hann_window(kFft, at::kFloat)) {
   const at::Tensor band_log =
       MelFrontEnd(kMelV3).filterbank().sum(1).clamp_min(1e-8).log();               // log of each filter's sum

@@ -29,12 +29,12 @@ SemanticEncoderConfig encoder_config(const PublishedConfig& c, bool project) {
 SovitsFront::SovitsFront(const WeightScope& acoustic, const PublishedConfig& config, bool project)
     : config_(config),
       quantizer_(acoustic("quantizer"), {config.codes, config.code_dim, 2}),
-      reference_(acoustic("ref_enc"),
+      reference_(acoustic("ref_enc").with(Precision::fp32),
                  {.bins = config.ref_bins, .hidden = config.style_dim, .kernel = 5, .heads = 2, .out = config.ge_dim}),
       encoder_(acoustic("enc_p"), encoder_config(config, project)) {
   if (has_speaker_network(config.form)) {
-    speaker_ = Linear(acoustic("sv_emb"), config.speaker_dim, config.ge_dim);
-    to_text_ = Linear(acoustic("ge_to512"), config.ge_dim, config.mrte_dim);
+    speaker_ = Linear(acoustic("sv_emb").with(Precision::fp32), config.speaker_dim, config.ge_dim);
+    to_text_ = Linear(acoustic("ge_to512").with(Precision::fp32), config.ge_dim, config.mrte_dim);
     slope_ = acoustic("prelu").get("weight", {config.ge_dim});
   } else if (config.ge_dim != config.mrte_dim) {
     throw ModelError("ge_dim: got " + std::to_string(config.ge_dim) + ", wanted mrte_dim " +

@@ -33,6 +33,8 @@ class WaveNet {
   [[nodiscard]] std::int64_t context() const { return config_.layers * (config_.kernel - 1) / 2; }
 
  private:
+  [[nodiscard]] at::Tensor forward_bf16(const at::Tensor& x, const at::Tensor& prepared) const;
+
   WaveNetConfig config_;
   Linear condition_;
   std::vector<FrameConv> in_;

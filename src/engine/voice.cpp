@@ -11,6 +11,7 @@
 #include <c10/core/InferenceMode.h>
 
 #include "models/acoustic.h"
+#include "models/acoustic_guard.h"
 #include "models/cfm_model.h"
 #include "models/manifest.h"
 #include "models/semantic_decoder.h"
@@ -45,16 +46,24 @@ VoiceManifest with_flow(VoiceManifest m, const NetworkOptions& options) {
 struct Networks {
   Networks(const VoiceManifest& m, const NetworkOptions& options)
       : t2s(m.t2s.config, WeightScope(load_weights(m.t2s.file), "model"), options.t2s),
-        acoustic(load_acoustic(with_flow(m, options))),
+        acoustic(load_acoustic(with_flow(m, options), options.acoustic)),
         slots(t2s, options.slots, kSlotPositions) {}
 
   /// Never moved: streams and speakers point into it.
   using Acoustic = std::variant<std::unique_ptr<const AcousticModel>, std::unique_ptr<const VitsModel>,
                                 std::unique_ptr<const CfmModel>>;
-  static Acoustic load_acoustic(const VoiceManifest& m) {
-    if (!m.published) return std::make_unique<const AcousticModel>(load_acoustic_model(m));
+  static Acoustic load_acoustic(const VoiceManifest& m, AcousticPrecision wish) {
+    if (!m.published) {
+      return make_guarded<AcousticModel>(wish, m.id, [&](Precision precision) {
+        return std::make_unique<const AcousticModel>(load_acoustic_model(m, precision));
+      });
+    }
     const WeightScope weights(load_weights(m.acoustic.file));
-    if (!uses_flow_matching(m.published->form)) return std::make_unique<const VitsModel>(weights, *m.published);
+    if (!uses_flow_matching(m.published->form)) {
+      return make_guarded<VitsModel>(wish, m.id, [&](Precision precision) {
+        return std::make_unique<const VitsModel>(weights.with(precision), *m.published);
+      });
+    }
     return std::make_unique<const CfmModel>(weights, WeightScope(load_weights(m.vocoder.file)), *m.published);
   }
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "models/acoustic_precision.h"
 #include "models/flow_schedule.h"
 #include "models/t2s_options.h"
 #include "src/engine/synthesizer.h"
@@ -77,6 +78,7 @@ struct NetworkOptions {
   int slots = 32;  ///< segments of one model whose tokens are decoded together, at most
   T2SOptions t2s;
   FlowChoice flow;  ///< instead of what the manifest says
+  AcousticPrecision acoustic = AcousticPrecision::fp32;  ///< v3 and v4 are float32 always
   int prompt_frames = 0;  ///< v3, v4: frames of the reference that a window of the flow sees; 0: what the manifest says
 };
 
