@@ -1,18 +1,18 @@
 """Checkpoints -> a voice folder: manifest.json and safetensors in float16.
 
-    export.py --t2s F --flow F --vocoder F --features DIR --out DIR [--id starter] [--steps 4]
+    export.py --t2s F --flow F --vocoder F --features DIR --out DIR [--id starter] [--steps 2] [--gain-db 4.1]
 """
 import argparse
 import json
 import os
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 
 import nets
+from flow import average_speaker
 from symbols import IDS
-from tokenizer import is_held_out, load_features
+from tokenizer import load_features
 
 
 UNSEEN = {"…": ".", "-": ","}                   # marks no training text had: they sound like the nearest one that had
@@ -36,7 +36,8 @@ def main():
     ap.add_argument("--out", required=True)
     ap.add_argument("--id", default="starter")
     ap.add_argument("--name", default="Starter")
-    ap.add_argument("--steps", type=int, default=4)
+    ap.add_argument("--steps", type=int, default=2)
+    ap.add_argument("--gain-db", type=float, default=4.1, help="brings the voice to -20 LUFS; measure it with scripts/eval/run.py")
     ap.add_argument("--top-k", type=int, default=5)
     ap.add_argument("--temperature", type=float, default=0.6)
     a = ap.parse_args()
@@ -49,13 +50,9 @@ def main():
     fill_unseen(flow["enc_p.text_embedding.weight"])
     save_file(half(flow), f"{a.out}/acoustic.safetensors")
     save_file(half(torch.load(a.vocoder)), f"{a.out}/vocoder.safetensors")
-    # The speaker: the reference encoder's output over twelve stretches of training speech, averaged.
     net = nets.AcousticModel(nets.STARTER["acoustic"])
     net.load_state_dict(flow)
-    mels = [u["mel"].astype(np.float32)[20:260] for u in load_features(a.features, 2) if len(u["mel"]) > 300 and not is_held_out(u)][:12]
-    with torch.no_grad():
-        ge = net.ref_enc(nets.normalise_mel(torch.from_numpy(np.stack(mels)))).mean(0)
-    save_file({"ge": ge.to(torch.float32)}, f"{a.out}/reference.safetensors")
+    save_file({"ge": average_speaker(net, load_features(a.features, 2))[0].to(torch.float32)}, f"{a.out}/reference.safetensors")
     t, c, v = (dict(nets.STARTER[k]) for k in ("t2s", "acoustic", "vocoder"))
     manifest = {
         "format": 1, "id": a.id, "name": a.name, "languages": ["en"], "sample_rate_hz": nets.RATE_HZ, "license": "Apache-2.0",
@@ -64,7 +61,7 @@ def main():
                 "vocab": t["vocab"], "bert_dim": 0,
                 "sampling": {"top_k": a.top_k, "top_p": 1.0, "temperature": a.temperature, "repetition_penalty": 1.0, "min_tokens": 11}},
         "acoustic": {"file": "acoustic.safetensors", **c, "steps": a.steps},
-        "vocoder": {"file": "vocoder.safetensors", **v},
+        "vocoder": {"file": "vocoder.safetensors", **v, "gain_db": a.gain_db},
         "reference": {"file": "reference.safetensors"},
     }
     with open(f"{a.out}/manifest.json", "w", encoding="utf8") as f:

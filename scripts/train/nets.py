@@ -475,10 +475,14 @@ class AcousticModel(nn.Module):
         e = c["estimator"]
         self.cfm.estimator = CausalEstimator(c["feature_dim"], e["dim"], e["ff"], e["layers"], e["kernel"])
 
-    def features(self, codes, phonemes, n_phonemes, ge, n_frames=None):
-        """codes [B, N] -> mu [B, floor(2N * 1.875), features]; ge [B, gin] from ref_enc."""
+    def bridged(self, codes, phonemes, n_phonemes, ge):
+        """codes [B, N] -> [B, 2N, features] at 50 Hz; ge [B, gin] from ref_enc."""
         e = self.quantizer.vq.layers[0]._codebook.embed[codes].repeat_interleave(2, 1)
-        y = F.leaky_relu(self.bridge[0](self.enc_p(e, phonemes, n_phonemes, ge)), 0.01)
+        return F.leaky_relu(self.bridge[0](self.enc_p(e, phonemes, n_phonemes, ge)), 0.01)
+
+    def features(self, codes, phonemes, n_phonemes, ge):
+        """codes [B, N] -> mu [B, floor(2N * 1.875), features]."""
+        y = self.bridged(codes, phonemes, n_phonemes, ge)
         T = int(y.shape[1] * 15 // 8)
         y = y[:, torch.arange(T, device=y.device) * 8 // 15]                   # nearest, factor 1.875
         return self.wns1(y, ge)

@@ -1,8 +1,8 @@
 """More text for T2S without the teacher's vocoder: features read off the teacher's last layers before it.
 
-    pseudo.py fit   --cmudict FILE --style FILE --data DIR --features DIR --tokens FILE --out mel.pt [--minutes M]
+    pseudo.py fit   --cmudict FILE --style FILE --data DIR... --features DIR --tokens FILE --out mel.pt [--minutes M]
     pseudo.py label --cmudict FILE --style FILE --list list.tsv --mel mel.pt --out DIR [--worker K --workers N]
-    pseudo.py again --cmudict FILE --style FILE --data DIR --features DIR --mel mel.pt --out again.pt
+    pseudo.py again --cmudict FILE --style FILE --data DIR... --features DIR --mel mel.pt --out again.pt
 
 The teacher's waveform generator is 95 % of its cost. What enters it (512 channels at 80 Hz) already determines the mel: `fit` learns that
 map on the recordings there are, and `label` then speaks hours of text up to that point only. Shards hold what t2s.py needs of an
@@ -77,7 +77,7 @@ def positions(first_sample, count):
 def recordings(a):
     """(utterance, its trunk features [T, 512] f16, its first sample in the teacher's time) of every recording that is reproduced exactly."""
     lexicon, trunk = Lexicon(a.cmudict), Trunk(a.style)
-    rows = {r["id"]: r for f in sorted(glob.glob(f"{a.data}*/*.jsonl")) for r in map(json.loads, open(f, encoding="utf8"))}
+    rows = {r["id"]: r for d in a.data for f in sorted(glob.glob(f"{d}/*.jsonl")) for r in map(json.loads, open(f, encoding="utf8"))}
     for u in tqdm(load_features(a.features), desc="trunk", mininterval=5):
         r = rows.get(u["id"])
         sequence = parse(r["text"], lexicon) if r else None
@@ -218,7 +218,7 @@ def main():
         p.add_argument("--out", required=True)
         p.add_argument("--threads", type=int, default=1)
         if name != "label":
-            p.add_argument("--data", required=True, help="folders of teacher.py; every folder whose name begins so")
+            p.add_argument("--data", required=True, nargs="+", help="folders of teacher.py")
             p.add_argument("--features", required=True)
         if name != "fit":
             p.add_argument("--mel", required=True)

@@ -217,7 +217,8 @@ def main():
             break
         for g in opt.param_groups:
             g["lr"] = a.lr * min(1, (step + 1) / 300) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * part)))
-        for k in [k for k in group if isinstance(train[k], PseudoUtterance)] + [k for k in group if isinstance(train[k], Utterance)][: 1 if a.pseudo else 4]:
+        real = [k for k in group if isinstance(train[k], Utterance)]           # tokenized from the waveform: dear
+        for k in rng.sample(real, min(len(real), 1 if a.pseudo else 4)) + [k for k in group if isinstance(train[k], PseudoUtterance)]:
             train[k].vary(tokenizer, rng)
         rows = [splice(train[k], rng.choice(spliceable), rng) if train[k].cuts and rng.random() < 0.4 else train[k].item for k in group]
         ce, guide, acc = losses(net, collate(rows, range(len(rows)), net.vocab), noise=rng.choice((0.1, 0.25, 0.4)), soft=soft)
