@@ -15,6 +15,7 @@
 
 #include "src/engine/engine.h"
 #include "src/engine/prepare_voice.h"
+#include "src/engine/solo_stream.h"
 #include "tests/app/temporary_folder.h"
 #include "tests/doctest.h"
 #include "tests/engine/listener.h"
@@ -36,11 +37,11 @@ std::vector<float> spoken(const Voice& voice) {
   SegmentRequest request;
   request.phonemes = {20, 101, 77, 44, 13, 250, 9, 3};
   request.seed = 1;
-  const auto stream = voice.begin(request);
+  SoloStream stream(voice.begin(request));
   std::vector<float> out;
-  while (!stream->finished()) {
-    (void)stream->decode(50);
-    const std::vector<float> pcm = stream->render();
+  while (!stream.finished()) {
+    (void)stream.decode(50);
+    const std::vector<float> pcm = stream.render();
     out.insert(out.end(), pcm.begin(), pcm.end());
   }
   return out;
