@@ -82,7 +82,7 @@ void add_common(CLI::App* command, Invocation& invocation) {
   command->add_option("--config", invocation.config_file, "TOML file with settings")->type_name("FILE");
   add_setting(command, invocation, "--voices", "engine.voices_dir", "folder with one subfolder per voice", "DIR");
   add_setting(command, invocation, "--log-level", "log.level", "trace, debug, info, warn, error or off", "LEVEL");
-  add_setting(command, invocation, "--threads", "engine.threads", "threads of the inference (1)", "N");
+  add_setting(command, invocation, "--threads", "engine.threads", "threads of linear algebra (1)", "N");
 }
 
 std::string one_line(std::string text) {
