@@ -483,6 +483,9 @@ VoiceManifest read(simdjson::dom::element root, const std::filesystem::path& fol
   v.f0_dim = vocoder.integer("f0_dim", 1, kMaxSize);
   v.f0_inner = vocoder.integer("f0_ff", 1, kMaxSize);
   v.f0_layers = vocoder.integer("f0_layers", 1, 1000);
+  if (vocoder.has("gain_db")) {
+    v.gain_db = vocoder.number("gain_db", -40.0, 40.0);
+  }
   vocoder.end();
 
   Fields reference = top.object("reference");

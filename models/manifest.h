@@ -45,6 +45,7 @@ namespace tts {
 ///     vocoder.file                safetensors
 ///     vocoder.type                "source_filter_istft"
 ///     vocoder.dim, ff, layers, f0_dim, f0_ff, f0_layers                      integers
+///     vocoder.gain_db             level of the voice, -40..40, optional (0)
 ///     reference.file              safetensors with "ge" [mrte_dim] (the output of ref_enc), or "mel" [frames,
 ///     ref_bins]
 ///                                 (natural-log mel of the reference audio, not normalised), from which ge is made

@@ -20,6 +20,7 @@
 
 #include "models/cfm.h"
 #include "models/mel.h"
+#include "src/audio/level.h"
 
 namespace tts {
 namespace {
@@ -105,7 +106,9 @@ SourceFilterVocoder::SourceFilterVocoder(const WeightScope& weights, const Sourc
       body_(weights("body"), kMel + 2, config.dim, config.inner, config.layers),
       f0_out_(weights("f0_out").with(Precision::fp32), config.f0_dim, kF0Bins + 1),
       out_(weights("out").with(Precision::fp32), config.dim, 3 * kBins),
-      window_(at::hann_window(kFft, at::kFloat)) {
+      window_(at::hann_window(kFft, at::kFloat)),
+      synthesis_window_(window_ * (std::pow(10.0, config.gain_db / 20) / 1.5)),
+      amplified_(config.gain_db != 0) {
   const at::Tensor band_log =
       MelFrontEnd(kMelV3).filterbank().sum(1).clamp_min(1e-8).log();               // log of each filter's sum
   const double source_log = 0.5 * std::log(window_.square().sum().item<float>());  // a unit-power source's magnitude
@@ -237,7 +240,7 @@ std::vector<float> SourceFilterVocoder::advance(const at::Tensor& mel, State& st
     const at::Tensor source = at::fft_rfft(frames_of(pulses, n) * window_);
     const at::Tensor breath = at::fft_rfft(frames_of(noise.data(), n) * window_);
     const at::Tensor spectrum = at::polar(harmonic_gain, phase) * source + noise_gain * breath;
-    const at::Tensor frames = (at::fft_irfft(spectrum, kFft) * (window_ / 1.5)).contiguous();
+    const at::Tensor frames = (at::fft_irfft(spectrum, kFft) * synthesis_window_).contiguous();
 
     const auto end = static_cast<std::size_t>(first_sample + n_samples - state.overlap_start);
     if (state.overlap.size() < end) {
@@ -274,6 +277,9 @@ std::vector<float> SourceFilterVocoder::advance(const at::Tensor& mel, State& st
   if (until > from) {
     const auto begin = state.overlap.begin() + (from - state.overlap_start);
     wave.assign(begin, begin + (until - from));
+    if (amplified_) {
+      limit_peaks(wave);
+    }
   }
   if (until > state.overlap_start) {
     state.overlap.erase(state.overlap.begin(), state.overlap.begin() + (until - state.overlap_start));

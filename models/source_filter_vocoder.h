@@ -18,6 +18,7 @@ struct SourceFilterConfig {
   std::int64_t f0_dim = 128;  ///< the same of the F0 head
   std::int64_t f0_inner = 256;
   std::int64_t f0_layers = 3;
+  double gain_db = 0;  ///< of the waveform; unless 0, peaks above 0.7 are bent to stay below full scale
 };
 
 /// Log mel frames (24 kHz, hop 256, 100 bands) to waveform, chunk by chunk: a harmonic source (band-limited pulse train
@@ -93,8 +94,10 @@ class SourceFilterVocoder {
 
   Body f0_, body_;
   Linear f0_out_, out_;
-  Linear envelope_;            ///< log mel to log magnitude per bin, 100 -> 513
-  at::Tensor window_;          ///< [1024], Hann
+  Linear envelope_;    ///< log mel to log magnitude per bin, 100 -> 513
+  at::Tensor window_;  ///< [1024], Hann
+  at::Tensor synthesis_window_;
+  bool amplified_;
   std::vector<float> log_f0_;  ///< of the F0 head's bins
 };
 

@@ -10,6 +10,7 @@
 
 #include "models/cfm.h"
 #include "models/noise.h"
+#include "src/audio/level.h"
 #include "tests/doctest.h"
 
 namespace tts {
@@ -135,6 +136,27 @@ TEST_SUITE("models/acoustic") {
     CHECK(distance(wave, want) < kPhaseTolerance);
     // Before differences of phase have grown, everything else shows.
     CHECK(distance({wave.begin(), wave.begin() + 1536}, want.narrow(0, 0, 1536)) < 5e-4);
+  }
+
+  TEST_CASE("the vocoder's gain scales the wave and keeps its peaks below full scale") {
+    const Golden g;
+    const at::Tensor mel = g.floats("vocoder_mel", {40, 100});
+    SourceFilterConfig config = tiny_vocoder_config();
+    config.gain_db = 4.2;
+    const SourceFilterVocoder louder(g.scope("vocoder"), config);
+    auto state = louder.initial_state(kSeed);
+    const std::vector<float> wave = louder.finish(mel, state);
+    auto plain_state = g.vocoder.initial_state(kSeed);
+    std::vector<float> want = g.vocoder.finish(mel, plain_state);
+    for (float& x : want) {
+      x *= 1.62181F;
+    }
+    CHECK(peak(want) > 1);
+    limit_peaks(want);
+    REQUIRE(wave.size() == want.size());
+    for (std::size_t i = 0; i < wave.size(); ++i) {
+      CHECK(std::abs(wave[i] - want[i]) < 1e-5F);
+    }
   }
 
   TEST_CASE("noise is a function of seed, stream and index, whatever the chunks") {
