@@ -45,7 +45,7 @@ constexpr std::array kSettings{
     Setting{"engine.threads", [](Config& c) -> Field { return &c.engine.threads; }, 1, 64},
     Setting{"engine.audio_threads", [](Config& c) -> Field { return &c.engine.audio_threads; }, 0, 64},
     Setting{"engine.slots", [](Config& c) -> Field { return &c.engine.slots; }, 1, 1024},
-    Setting{"engine.max_load_percent", [](Config& c) -> Field { return &c.engine.max_load_percent; }, 10, 1000},
+    Setting{"engine.max_load_percent", [](Config& c) -> Field { return &c.engine.max_load_percent; }, 1, 1000},
     Setting{"engine.max_wait_ms", [](Config& c) -> Field { return &c.engine.max_wait; }, 0, 600'000},
     Setting{"engine.reduce_above_percent", [](Config& c) -> Field { return &c.engine.reduce_above_percent; }, 0, 1000},
     Setting{"engine.reduced_flow_steps", [](Config& c) -> Field { return &c.engine.reduced_flow_steps; }, 0, 1000},

@@ -42,7 +42,7 @@ struct Config {
     int threads = 1;                   ///< of linear algebra, for each thread of the engine, 1 .. 64
     int audio_threads = 0;             ///< turn tokens into audio; 0: as many as there are processors, .. 64
     int slots = 32;                    ///< segments whose tokens are drawn together, of each model, 1 .. 1024
-    /// Live streams take no more than this of the machine together; the next one waits, 10 .. 1000.
+    /// Live streams take no more than this of the machine together; the next one waits, 1 .. 1000.
     int max_load_percent = 85;
     std::chrono::milliseconds max_wait{2000};     ///< for room, then "overloaded", 0 .. 10 min
     int reduce_above_percent = 70;                ///< at this load segments take reduced_flow_steps, 0 .. 1000
