@@ -88,6 +88,12 @@ std::string to_prometheus(const ServerMetrics& metrics, const SynthesizerStats& 
   counter("sonorant_utterances_refused_total", "Utterances refused because the machine was full.", stats.refused_total);
   counter("sonorant_decode_steps_total", "Decode steps, each for several utterances.", stats.decode_steps_total);
   counter("sonorant_tokens_total", "Semantic tokens made.", stats.tokens_total);
+  counter("sonorant_guard_faults_total", "Loops, skipped words, early ends and the like in the tokens.",
+          stats.guard.faults);
+  counter("sonorant_guard_retries_total", "Times tokens were drawn again because of them, unheard.",
+          stats.guard.retries);
+  counter("sonorant_guard_resumes_total", "Times the rest of a text was begun anew.", stats.guard.resumes);
+  counter("sonorant_guard_cuts_total", "Ends put where the model had set none.", stats.guard.cuts);
   counter("sonorant_samples_total", "Audio samples made, at the voices' rates.", stats.samples_total);
   write_series(out, "sonorant_busy_seconds_total", "counter", "Time the engine's threads worked.",
                decimal(stats.busy_seconds_total));

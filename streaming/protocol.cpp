@@ -717,6 +717,10 @@ std::string to_json(const DoneMessage& message) {
   json.member("prefill_ms", metrics.prefill_ms).member("first_token_ms", metrics.first_token_ms);
   json.member("first_audio_ms", metrics.first_audio_ms).member("tokens", metrics.tokens).member("rtf", metrics.rtf);
   json.member("worst_lag_ms", message.worst_lag_ms);
+  if (metrics.guard.faults > 0) {
+    json.member("guard_faults", metrics.guard.faults).member("guard_retries", metrics.guard.retries);
+    json.member("guard_resumes", metrics.guard.resumes).member("guard_cuts", metrics.guard.cuts);
+  }
   if (metrics.reduced_segments > 0) json.member("reduced_segments", metrics.reduced_segments);
   return json.close('}').close('}').take();
 }

@@ -44,6 +44,7 @@ constexpr std::array kSettings{
     Setting{"engine.preload", [](Config& c) -> Field { return &c.engine.preload; }},
     Setting{"engine.threads", [](Config& c) -> Field { return &c.engine.threads; }, 1, 64},
     Setting{"engine.audio_threads", [](Config& c) -> Field { return &c.engine.audio_threads; }, 0, 64},
+    Setting{"engine.guard", [](Config& c) -> Field { return &c.engine.guard; }},
     Setting{"engine.slots", [](Config& c) -> Field { return &c.engine.slots; }, 1, 1024},
     Setting{"engine.max_load_percent", [](Config& c) -> Field { return &c.engine.max_load_percent; }, 1, 1000},
     Setting{"engine.max_wait_ms", [](Config& c) -> Field { return &c.engine.max_wait; }, 0, 600'000},
@@ -247,6 +248,9 @@ Result<void> validate(const Config& config) {
     }
   }
   if (config.server.host.empty()) return bad("server.host: empty, want an address as 127.0.0.1");
+  if (config.engine.guard != "on" && config.engine.guard != "off") {
+    return bad("engine.guard: got \"" + config.engine.guard + "\", want on or off");
+  }
   if (config.server.voice_upload != "auto" && config.server.voice_upload != "off") {
     return bad("server.voice_upload: got \"" + config.server.voice_upload + "\", want auto or off");
   }

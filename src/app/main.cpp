@@ -29,6 +29,7 @@ int main(int argc, char** argv) {
             engine.networks.prompt_frames = config.engine.flow_prompt_frames;
             engine.audio_threads = config.engine.audio_threads;
             engine.networks.slots = config.engine.slots;
+            engine.networks.guard = config.engine.guard != "off";
             engine.admission.max_load = config.engine.max_load_percent / 100.0;
             engine.admission.max_wait = config.engine.max_wait;
             engine.admission.reduce_above = config.engine.reduce_above_percent / 100.0;

@@ -703,6 +703,13 @@ void Engine::take_tokens(Task& task, Segment& segment) {
   if (static_cast<int>(segment.fresh.size()) >= segment.wanted || segment.stream->finished()) wake_audio();
   if (!segment.stream->finished()) return;
   segment.tokens_done = true;
+  const GuardFigures guard = segment.stream->guard();
+  task.metrics.guard += guard;
+  stats_.guard += guard;
+  if (guard.faults > 0) {
+    get_logger("engine")->info("guard voice={} faults={} retries={} resumes={} cuts={}", log_value(task.options.voice),
+                               guard.faults, guard.retries, guard.resumes, guard.cuts);
+  }
   out_of_slots_ = false;
   if (!segment.stream->failure().empty()) fail(task, segment.stream->failure());
 }

@@ -61,6 +61,22 @@ struct AudioChunk {
   std::vector<Mark> marks;
 };
 
+/// What the guard over the semantic tokens met and did.
+struct GuardFigures {
+  std::int64_t faults = 0;   ///< loops, skipped words, early ends, ..
+  std::int64_t retries = 0;  ///< parts drawn again, unheard, with another seed
+  std::int64_t resumes = 0;  ///< times the rest of a text was begun anew
+  std::int64_t cuts = 0;     ///< ends put where the model set none
+
+  GuardFigures& operator+=(const GuardFigures& more) {
+    faults += more.faults;
+    retries += more.retries;
+    resumes += more.resumes;
+    cuts += more.cuts;
+    return *this;
+  }
+};
+
 /// Figures of one finished utterance (PROTOCOL `done.metrics`).
 struct UtteranceMetrics {
   double queue_ms = 0;  ///< speak() of the first segment -> work on it starts
@@ -72,6 +88,7 @@ struct UtteranceMetrics {
   std::int64_t samples = 0;  ///< audio made, at the voice's rate
   double busy_ms = 0;        ///< engine time spent on this utterance; its share where it was one of several
   double rtf = 0;            ///< busy_ms / audio ms
+  GuardFigures guard;
   int reduced_segments = 0;  ///< spoken with fewer steps, because the machine was nearly full
 };
 
@@ -120,6 +137,7 @@ struct SynthesizerStats {
   std::int64_t tokens_total = 0;
   std::int64_t samples_total = 0;
   double busy_seconds_total = 0;
+  GuardFigures guard;
   int voices_in_memory = 0;
   std::int64_t weight_bytes = 0;    ///< of the voices in memory, and of the network that reads Chinese
   std::int64_t reader_bytes = 0;    ///< of these the latter's

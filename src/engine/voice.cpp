@@ -13,8 +13,8 @@
 #include "models/acoustic.h"
 #include "models/acoustic_guard.h"
 #include "models/cfm_model.h"
+#include "models/guarded_decoder.h"
 #include "models/manifest.h"
-#include "models/semantic_decoder.h"
 #include "models/t2s.h"
 #include "models/token_slots.h"
 #include "models/vits_model.h"
@@ -42,12 +42,29 @@ VoiceManifest with_flow(VoiceManifest m, const NetworkOptions& options) {
   return m;
 }
 
+/// "The quick brown fox jumps over the lazy dog", to find the head that follows a text.
+std::vector<std::int32_t> known_words(std::string_view separator) {
+  std::vector<std::int32_t> phonemes;
+  for (const std::string_view symbol :
+       {"DH",  "AH0", "",  "K", "W",   "IH1", "K",   "",  "B", "R",   "AW1", "N", "",    "F",
+        "AA1", "K",   "S", "",  "JH",  "AH1", "M",   "P", "S", "",    "OW1", "V", "ER0", "",
+        "DH",  "AH0", "",  "L", "EY1", "Z",   "IY0", "",  "D", "AO1", "G",   "."}) {
+    if (const auto id = phoneme_id(symbol.empty() ? separator : symbol)) phonemes.push_back(*id);
+  }
+  return phonemes;
+}
+
 /// The networks of a model folder.
 struct Networks {
   Networks(const VoiceManifest& m, const NetworkOptions& options)
       : t2s(m.t2s.config, WeightScope(load_weights(m.t2s.file), "model"), options.t2s),
         acoustic(load_acoustic(with_flow(m, options), options.acoustic)),
-        slots(t2s, options.slots, kSlotPositions) {}
+        slots(t2s, options.slots, kSlotPositions),
+        guard(options.guard) {
+    // Voices of the published forms have a recording to look at; this form speaks itself.
+    if (m.published) return;
+    find_head([&] { return find_alignment_head(t2s, known_words(m.word_separator), {}, {}, m.t2s.sampling); });
+  }
 
   /// Never moved: streams and speakers point into it.
   using Acoustic = std::variant<std::unique_ptr<const AcousticModel>, std::unique_ptr<const VitsModel>,
@@ -70,6 +87,15 @@ struct Networks {
   const T2S t2s;
   const Acoustic acoustic;
   mutable TokenSlots slots;
+  const bool guard;
+
+  /// The head whose attention follows the text, if there is one: of the model, so the first voice finds it for all.
+  template <class Find>
+  void find_head(const Find& find) const {
+    if (guard) std::call_once(head_once, [&] { head = find(); });
+  }
+  mutable std::once_flag head_once;
+  mutable std::optional<T2S::State::Probe> head;
 };
 
 using Speaker = std::variant<AcousticModel::Speaker, VitsModel::Speaker, CfmModel::Speaker>;
@@ -109,6 +135,8 @@ class ManifestVoice final : public Voice {
 
   [[nodiscard]] const T2S& t2s() const { return networks_->t2s; }
   [[nodiscard]] TokenSlots& slots() const { return networks_->slots; }
+  [[nodiscard]] bool guards() const { return networks_->guard; }
+  [[nodiscard]] const std::optional<T2S::State::Probe>& head() const { return networks_->head; }
   /// Most tokens a text of this many phonemes may give.
   [[nodiscard]] std::int64_t token_limit(std::size_t n_phonemes) const {
     return std::min(token_budget(n_phonemes), t2s().config().max_tokens);
@@ -170,6 +198,9 @@ class ManifestVoice final : public Voice {
     }
     prompt_ = {std::move(reference.prompt_tokens), std::move(reference.prompt_phonemes),
                std::move(reference.prompt_bert)};
+    if (prompt_.tokens.empty()) return;
+    networks_->find_head(
+        [&] { return find_alignment_head(t2s(), prompt_.phonemes, prompt_.bert, prompt_.tokens, sampling_); });
   }
 
   const VoiceInfo info_;
@@ -189,23 +220,19 @@ class ManifestStream final : public SegmentStream {
                  TokenSlots::Slot slot)
       : voice_(voice),
         text_(std::move(text)),
-        noise_(request.seed),
         slot_(std::move(slot)),
-        decoder_(std::in_place, voice.t2s(), slot_->state(), slot_->row()),
+        decoder_(std::in_place, voice.t2s().config(), decoder_text(request.bert), decoder_options(request)),
         batch_(&slot_->state()),
         acoustic_options_{
-            .seed = request.seed, .speed = static_cast<double>(request.speed), .steps = request.flow_steps} {
-    options_.sampling = voice.sampling(request.sampling);
-    options_.max_tokens = voice.token_limit(text_.size());
-    join_bert(request.bert);
-  }
+            .seed = request.seed, .speed = static_cast<double>(request.speed), .steps = request.flow_steps} {}
 
   void prefill() override {
     const c10::InferenceMode inference;
-    std::vector<std::int32_t> phonemes = voice_.prompt().phonemes;
-    phonemes.insert(phonemes.end(), text_.begin(), text_.end());
     const auto turn = voice_.slots().exclusive();
-    decoder_->start(phonemes, bert_, voice_.prompt().tokens, options_, noise_);
+    if (voice_.head() && voice_.guards()) slot_->state().set_attention_probes({*voice_.head()});
+    GuardedDecoder* const one = &*decoder_;
+    const std::int64_t row = slot_->row();
+    GuardedDecoder::feed(voice_.t2s(), slot_->state(), {&one, 1}, {&row, 1});
   }
 
   const void* batch() const override { return batch_; }
@@ -213,14 +240,20 @@ class ManifestStream final : public SegmentStream {
   void step(std::span<SegmentStream* const> streams) override {
     const c10::InferenceMode inference;
     const auto turn = voice_.slots().exclusive();
-    std::vector<SemanticDecoder*> decoders;
-    for (SegmentStream* stream : streams) decoders.push_back(&*static_cast<ManifestStream*>(stream)->decoder_);
-    SemanticDecoder::feed(decoders);
+    std::vector<GuardedDecoder*> decoders;
+    std::vector<std::int64_t> rows;
+    for (SegmentStream* stream : streams) {
+      auto* const one = static_cast<ManifestStream*>(stream);
+      decoders.push_back(&*one->decoder_);
+      rows.push_back(one->slot_->row());
+    }
+    GuardedDecoder::feed(voice_.t2s(), slot_->state(), decoders, rows);
     for (SegmentStream* stream : streams) static_cast<ManifestStream*>(stream)->draw();
   }
 
   bool finished() const override { return finished_; }
   const std::string& failure() const override { return failure_; }
+  GuardFigures guard() const override { return guard_; }
   std::span<const std::int32_t> tokens() const override { return decoder_ ? decoder_->tokens() : tokens_; }
 
   void prepare() override {
@@ -242,10 +275,13 @@ class ManifestStream final : public SegmentStream {
  private:
   void draw() {
     try {
-      if (decoder_->next()) return;
+      decoder_->draw(slot_->state(), slot_->row());
+      if (!decoder_->finished()) return;
     } catch (const std::exception& e) {
       failure_ = e.what();
     }
+    const GuardReport& report = decoder_->report();
+    guard_ = {report.faults, report.retries, report.resumes, report.cuts};
     // The slot is for others as soon as there is nothing more to draw.
     finished_ = true;
     tokens_.assign(decoder_->tokens().begin(), decoder_->tokens().end());
@@ -253,32 +289,46 @@ class ManifestStream final : public SegmentStream {
     slot_.reset();
   }
 
+  [[nodiscard]] GuardedDecoder::Text decoder_text(const std::vector<float>& bert) const {
+    return {voice_.prompt().phonemes, text_, join_bert(bert), voice_.prompt().tokens};
+  }
+  [[nodiscard]] GuardedDecoder::Options decoder_options(const SegmentRequest& request) const {
+    GuardedDecoder::Options options;
+    options.sampling = voice_.sampling(request.sampling);
+    options.max_tokens = voice_.token_limit(text_.size());
+    options.seed = request.seed;
+    options.guard = voice_.guards();
+    options.watched = voice_.head().has_value();
+    options.first_block = static_cast<std::size_t>(voice_.lookahead_tokens());
+    options.can_rewind = voice_.t2s().window() == 0;
+    return options;
+  }
+
   /// BERT features of prompt and text one after the other; where one side has none, zeros.
-  void join_bert(const std::vector<float>& of_text) {
+  [[nodiscard]] std::vector<float> join_bert(const std::vector<float>& of_text) const {
     const auto dim = static_cast<std::size_t>(voice_.t2s().config().bert_dim);
     const Prompt& prompt = voice_.prompt();
     if (!of_text.empty() && of_text.size() != text_.size() * dim) {
       throw ModelError("BERT features: got " + std::to_string(of_text.size()) + " values, wanted " +
                        std::to_string(text_.size()) + " x " + std::to_string(dim));
     }
-    if (of_text.empty() && prompt.bert.empty()) return;
-    bert_.assign((prompt.phonemes.size() + text_.size()) * dim, 0.0F);
-    std::copy(prompt.bert.begin(), prompt.bert.end(), bert_.begin());
-    std::copy(of_text.begin(), of_text.end(),
-              bert_.begin() + static_cast<std::ptrdiff_t>(prompt.phonemes.size() * dim));
+    std::vector<float> bert;
+    if (of_text.empty() && prompt.bert.empty()) return bert;
+    bert.assign((prompt.phonemes.size() + text_.size()) * dim, 0.0F);
+    std::copy(prompt.bert.begin(), prompt.bert.end(), bert.begin());
+    std::copy(of_text.begin(), of_text.end(), bert.begin() + static_cast<std::ptrdiff_t>(prompt.phonemes.size() * dim));
+    return bert;
   }
 
   const ManifestVoice& voice_;
   const std::vector<std::int32_t> text_;
 
   // The side of the tokens.
-  std::vector<float> bert_;
-  const SeededNoise noise_;
   std::optional<TokenSlots::Slot> slot_;  // held until the last token is drawn, as is the decoder in it
-  std::optional<SemanticDecoder> decoder_;
+  std::optional<GuardedDecoder> decoder_;
   const void* const batch_;
-  SemanticDecoder::Options options_;
   std::vector<std::int32_t> tokens_;
+  GuardFigures guard_;
   bool finished_ = false;
   std::string failure_;
 
@@ -289,9 +339,9 @@ class ManifestStream final : public SegmentStream {
 
 std::unique_ptr<SegmentStream> ManifestVoice::begin(const SegmentRequest& request) const {
   std::vector<std::int32_t> text = known(request.phonemes);
-  auto slot = slots().take(t2s().capacity_for(static_cast<std::int64_t>(prompt_.phonemes.size() + text.size()),
-                                              static_cast<std::int64_t>(prompt_.tokens.size()),
-                                              token_limit(text.size())));
+  auto slot =
+      slots().take(t2s().capacity_for(static_cast<std::int64_t>(prompt_.phonemes.size() + text.size()),
+                                      static_cast<std::int64_t>(prompt_.tokens.size()), token_limit(text.size())));
   if (!slot) return nullptr;
   return std::make_unique<ManifestStream>(*this, request, std::move(text), std::move(*slot));
 }

@@ -44,7 +44,10 @@ class SegmentStream {
   [[nodiscard]] virtual bool finished() const = 0;
   /// What went wrong with this stream alone; empty: nothing.
   [[nodiscard]] virtual const std::string& failure() const = 0;
-  /// The tokens drawn so far, which only grow; valid until the next step.
+  /// What the guard over the tokens met so far.
+  [[nodiscard]] virtual GuardFigures guard() const { return {}; }
+  /// The tokens that are certain so far, which only grow; valid until the next step. One that was drawn may become
+  /// certain some steps later.
   [[nodiscard]] virtual std::span<const std::int32_t> tokens() const = 0;
 
   // The audio.
@@ -75,9 +78,10 @@ class Voice {
 
 /// How the networks of a model are held in memory, and how its flow is solved.
 struct NetworkOptions {
-  int slots = 32;  ///< segments of one model whose tokens are decoded together, at most
+  int slots = 32;     ///< segments of one model whose tokens are decoded together, at most
+  bool guard = true;  ///< tokens are watched, and drawn again where they are faulty (models/guarded_decoder.h)
   T2SOptions t2s;
-  FlowChoice flow;  ///< instead of what the manifest says
+  FlowChoice flow;                                       ///< instead of what the manifest says
   AcousticPrecision acoustic = AcousticPrecision::fp32;  ///< v3 and v4 are float32 always
   int prompt_frames = 0;  ///< v3, v4: frames of the reference that a window of the flow sees; 0: what the manifest says
 };

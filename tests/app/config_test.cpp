@@ -198,6 +198,8 @@ TEST_SUITE("app/config") {
         {"server.voice_upload", "on", "server.voice_upload: got \"on\", want auto or off"},
         {"server.voice_upload", "", "server.voice_upload: got \"\", want auto or off"},
         {"server.voice_upload", "off", ""},
+        {"engine.guard", "yes", "engine.guard: got \"yes\", want on or off"},
+        {"engine.guard", "off", ""},
         {"server.upload_token", "two words", "server.upload_token: want printable ASCII without spaces"},
         {"server.upload_token", "caf\xC3\xA9", "server.upload_token: want printable ASCII"},
         {"server.upload_token", "line\n", "server.upload_token: want printable ASCII"},
