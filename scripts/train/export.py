@@ -1,6 +1,6 @@
 """Checkpoints -> a voice folder: manifest.json and safetensors in float16.
 
-    export.py --t2s F --flow F --vocoder F --features DIR --out DIR [--id starter] [--steps 4] [--gain-db 4.1]
+    export.py --t2s F --flow F --vocoder F --features DIR --out DIR [--id starter] [--steps 2] [--gain-db 4.1]
 """
 import argparse
 import json
@@ -36,7 +36,7 @@ def main():
     ap.add_argument("--out", required=True)
     ap.add_argument("--id", default="starter")
     ap.add_argument("--name", default="Starter")
-    ap.add_argument("--steps", type=int, default=4)
+    ap.add_argument("--steps", type=int, default=2)
     ap.add_argument("--gain-db", type=float, default=4.1, help="brings the voice to -20 LUFS; measure it with scripts/eval/run.py")
     ap.add_argument("--top-k", type=int, default=5)
     ap.add_argument("--temperature", type=float, default=0.6)
