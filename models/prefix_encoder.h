@@ -17,7 +17,7 @@ namespace tts {
 /// are fixed beforehand, so that the frames do not depend on when the tokens came.
 struct PrefixPolicy {
   std::optional<std::int64_t> lookahead = 8;  ///< tokens; none: one block, the whole segment (upstream's result)
-  std::int64_t first = 28;                    ///< tokens of the first block: its speech outlasts the next one's making
+  std::int64_t first = 20;                    ///< tokens of the first block: the flow sees 16 ahead, the rest is heard
   std::int64_t next = 8;                      ///< of the second; further ones grow
   double growth = 1.5;
   std::int64_t max = 40;

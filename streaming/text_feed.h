@@ -15,7 +15,8 @@ namespace tts {
 /// Lengths count what is heard: letters, digits and symbols, not spaces or punctuation; a CJK character counts 3.
 struct FeedOptions {
   int min_chars = 10;        ///< a sentence shorter than this joins the next
-  int max_chars = 200;       ///< a sentence longer than this is cut at a clause mark, else between words
+  int max_chars = 110;       ///< a sentence longer than this is cut at a clause mark, else between words: what a small
+                             ///< model reads without losing its place
   int min_first_chars = 24;  ///< the first segment, and the first after a flush, may end at a clause mark from here on
   /// Text without a sentence end is spoken up to its last whole word once nothing came for this long; unset: never.
   std::optional<std::chrono::milliseconds> max_delay{3'000};

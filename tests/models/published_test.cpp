@@ -153,17 +153,17 @@ TEST_SUITE("models/published") {
 
   TEST_CASE("blocks grow up to their limit and settle once their lookahead is there") {
     PrefixPolicy policy;
-    CHECK(policy.block_end(0) == 28);
-    CHECK(policy.block_end(1) == 36);
-    CHECK(policy.block_end(2) == 48);
-    CHECK(policy.settled(35) == 0);
+    CHECK(policy.block_end(0) == 20);
+    CHECK(policy.block_end(1) == 28);
+    CHECK(policy.block_end(2) == 40);
+    CHECK(policy.settled(27) == 0);
+    CHECK(policy.settled(28) == 20);
+    CHECK(policy.settled(35) == 20);
     CHECK(policy.settled(36) == 28);
-    CHECK(policy.settled(43) == 28);
-    CHECK(policy.settled(44) == 36);
-    CHECK(policy.useful(0, 10) == 36);
+    CHECK(policy.useful(0, 10) == 28);
     CHECK(policy.useful(0, 38) == 36);
-    CHECK(policy.useful(36, 1) == 8);
-    CHECK(policy.useful(37, 20) == 19);
+    CHECK(policy.useful(28, 1) == 8);
+    CHECK(policy.useful(29, 20) == 19);
     for (std::int64_t i = 8; i < 20; ++i) CHECK(policy.block_end(i + 1) - policy.block_end(i) == 40);
     policy.lookahead = std::nullopt;
     CHECK(policy.settled(1000) == 0);
