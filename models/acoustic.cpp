@@ -10,6 +10,7 @@
 #include <c10/core/InferenceMode.h>
 
 #include "models/cfm.h"
+#include "models/frame_stretch.h"
 #include "models/layers.h"
 
 namespace tts {
@@ -92,9 +93,7 @@ AcousticModel::Speaker AcousticModel::make_speaker_from_mel(const at::Tensor& me
 AcousticStream AcousticModel::begin(std::span<const std::int32_t> phonemes, const Speaker& speaker,
                                     const AcousticOptions& options) const {
   const c10::InferenceMode inference;
-  if (!(options.speed >= 0.5 && options.speed <= 2.0)) {
-    throw ModelError("speed: got " + std::to_string(options.speed) + ", wanted 0.5..2");
-  }
+  check_speed(options.speed);
   AcousticStream stream(*this);
   {
     const Stopwatch watch(stream.times_.encoder);

@@ -127,27 +127,17 @@ class CfmModel::Stream final : public TokenRenderer {
          const AcousticOptions& options)
       : model_(model),
         speaker_(speaker),
-        encoder_(model.front_, phonemes, speaker.front, model.policy_),
+        encoder_(model.front_, phonemes, speaker.front, model.policy_, options.speed),
         speed_(options.speed),
         prompt_(
             shortened(speaker.prompt, options.prompt_frames > 0 ? options.prompt_frames : model.config_.prompt_frames)),
         plan_(model.plan(options.schedule(model.config_.flow))),
-        stretch_(options.speed),
         noise_(options.seed, kNoiseStream),
         vocoder_(model) {}
 
   std::vector<float> push(std::span<const std::int32_t> tokens, bool last) override {
     const c10::InferenceMode inference;
-    if (ended_) {
-      throw ModelError("acoustic stream: got tokens after the last, wanted none");
-    }
-    ended_ = last;
-    at::Tensor frames = encoder_.push(tokens, last);
-    if (model_.policy_.lookahead) {
-      frames = stretch_.push(frames, last);
-    } else if (speed_ != 1.0 && frames.size(0) > 0) {
-      frames = resize_linear(frames, frames_at_speed(frames.size(0), speed_));
-    }
+    const at::Tensor frames = encoder_.push(tokens, last);
     if (frames.size(0) > 0) {
       bridged_.append(model_.features_.bridge(frames));
     }
@@ -268,7 +258,6 @@ class CfmModel::Stream final : public TokenRenderer {
   const double speed_;
   const FlowPrompt prompt_;  ///< of the speaker's, what a window sees
   const std::shared_ptr<const FlowPlan> plan_;
-  FrameStretch stretch_;
   const GaussianNoise noise_;
   FrameBuffer bridged_;      ///< bridge output at 50 Hz
   FrameBuffer resized_;      ///< the same at the mel's rate
@@ -278,15 +267,11 @@ class CfmModel::Stream final : public TokenRenderer {
   std::int64_t made_ = 0;    ///< mel frames made
   std::int64_t window_ = 0;  ///< windows made
   Vocoder vocoder_;
-  bool ended_ = false;
 };
 
 std::unique_ptr<TokenRenderer> CfmModel::begin(std::span<const std::int32_t> phonemes, const Speaker& speaker,
                                                const AcousticOptions& options) const {
   const c10::InferenceMode inference;
-  if (!(options.speed >= 0.5 && options.speed <= 2.0)) {
-    throw ModelError("speed: got " + std::to_string(options.speed) + ", wanted 0.5..2");
-  }
   if (options.prompt_frames < 0) {
     throw ModelError("prompt frames: got " + std::to_string(options.prompt_frames) + ", wanted >= 0");
   }

@@ -1,12 +1,19 @@
 #include "models/frame_stretch.h"
 
 #include <algorithm>
+#include <string>
 
 #include <ATen/ops/empty.h>
 
 #include "models/semantic_encoder.h"
 
 namespace tts {
+
+void check_speed(double speed) {
+  if (!(speed >= 0.5 && speed <= 2.0)) {
+    throw ModelError("speed: got " + std::to_string(speed) + ", wanted 0.5..2");
+  }
+}
 
 double FrameStretch::source(std::int64_t i) const {
   return std::max(0.0, (static_cast<double>(i) + 0.5) * speed_ - 0.5);

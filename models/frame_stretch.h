@@ -8,6 +8,9 @@
 
 namespace tts {
 
+/// Throws ModelError unless speech can be that fast: 0.5 .. 2.
+void check_speed(double speed);
+
 /// Change of speed in a stream: n frames become frames_at_speed(n, speed) by linear interpolation. Upstream maps
 /// centres by the ratio of the two lengths, which needs the final length; here the ratio is the speed itself, so that
 /// an output frame depends on its two neighbours only. Speed 1 passes frames on as they are.

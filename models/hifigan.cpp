@@ -211,15 +211,9 @@ at::Tensor Hifigan::step(const at::Tensor& frames, State& state, bool last) cons
     std::copy(wave.begin(), wave.end(), out.data_ptr<float>());
     return out;
   }
-  if (n <= kPieceFrames) {
-    return step_piece(frames, state, last, nullptr);
-  }
-  std::vector<at::Tensor> waves;
-  for (std::int64_t at = 0; at < n; at += kPieceFrames) {
-    const std::int64_t piece = std::min(kPieceFrames, n - at);
-    waves.push_back(step_piece(frames.narrow(0, at, piece), state, last && at + piece == n, nullptr));
-  }
-  return at::cat(waves);
+  return in_pieces(frames, kPieceFrames, [&](const at::Tensor& piece, bool ends) {
+    return step_piece(piece, state, last && ends, nullptr);
+  });
 }
 
 at::Tensor Hifigan::step_piece(const at::Tensor& frames, State& state, bool last, const Probe* probe) const {

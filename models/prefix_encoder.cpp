@@ -44,11 +44,15 @@ std::int64_t PrefixPolicy::useful(std::int64_t n, std::int64_t count) const {
 }
 
 PrefixEncoder::PrefixEncoder(const SovitsFront& front, std::span<const std::int32_t> phonemes,
-                             const SovitsFront::Speaker& speaker, const PrefixPolicy& policy)
+                             const SovitsFront::Speaker& speaker, const PrefixPolicy& policy, double speed)
     : front_(&front),
       ge_(speaker.text_ge),
       text_(front.encoder().encode_text(to_index(phonemes))),
-      policy_(policy) {}
+      policy_(policy),
+      speed_(speed),
+      stretch_(speed) {
+  check_speed(speed);
+}
 
 at::Tensor PrefixEncoder::encode(std::int64_t begin, std::int64_t end, std::int64_t known) const {
   const std::int64_t first = policy_.lookahead ? std::max<std::int64_t>(0, begin - policy_.context) : 0;
@@ -58,6 +62,18 @@ at::Tensor PrefixEncoder::encode(std::int64_t begin, std::int64_t end, std::int6
 }
 
 at::Tensor PrefixEncoder::push(std::span<const std::int32_t> tokens, bool last) {
+  if (ended_) {
+    throw ModelError("acoustic stream: got tokens after the last, wanted none");
+  }
+  ended_ = last;
+  const at::Tensor frames = encode_settled(tokens, last);
+  if (policy_.lookahead) {
+    return stretch_.push(frames, last);
+  }
+  return speed_ == 1.0 || frames.size(0) == 0 ? frames : resize_linear(frames, frames_at_speed(frames.size(0), speed_));
+}
+
+at::Tensor PrefixEncoder::encode_settled(std::span<const std::int32_t> tokens, bool last) {
   if (!tokens.empty()) {
     quantized_.append(front_->quantize(to_index(tokens)));
   }

@@ -7,6 +7,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "models/convnext.h"
+#include "models/frame_stretch.h"
 #include "models/sovits_front.h"
 
 namespace tts {
@@ -37,17 +38,19 @@ struct PrefixPolicy {
 /// Semantic tokens of one segment to encoder frames at 50 Hz, in a stream. `front` must outlive it.
 class PrefixEncoder {
  public:
-  /// phonemes: of the segment (not of the prompt), at least one. Throws ModelError on an id outside the inventory.
+  /// phonemes: of the segment (not of the prompt), at least one. Throws ModelError on an id outside the inventory and
+  /// on a speed outside 0.5..2.
   PrefixEncoder(const SovitsFront& front, std::span<const std::int32_t> phonemes, const SovitsFront::Speaker& speaker,
-                const PrefixPolicy& policy);
+                const PrefixPolicy& policy, double speed);
 
-  /// Returns the frames [n, hidden] settled by these tokens; with `last` all that remain. Throws ModelError on a token
-  /// outside the codebook.
+  /// Returns the frames [n, hidden] settled by these tokens, at the speed; with `last` all that remain. Throws
+  /// ModelError on a token outside the codebook and on a push after the last.
   [[nodiscard]] at::Tensor push(std::span<const std::int32_t> tokens, bool last);
   /// Tokens so far.
   [[nodiscard]] std::int64_t tokens() const { return quantized_.size() / 2; }
 
  private:
+  [[nodiscard]] at::Tensor encode_settled(std::span<const std::int32_t> tokens, bool last);
   [[nodiscard]] at::Tensor encode(std::int64_t begin, std::int64_t end, std::int64_t known) const;
 
   const SovitsFront* front_;
@@ -57,6 +60,9 @@ class PrefixEncoder {
   FrameBuffer quantized_;  ///< those that a later block may need
   std::int64_t block_ = 0;
   std::int64_t done_ = 0;  ///< tokens whose frames were returned
+  double speed_;
+  FrameStretch stretch_;
+  bool ended_ = false;
 };
 
 }  // namespace tts

@@ -1,9 +1,12 @@
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/cat.h>
 
 #include "models/kernels.h"
 
@@ -64,5 +67,21 @@ class SampleUpsampler {
   std::int64_t left_ = 0;
   std::int64_t right_ = 0;
 };
+
+/// Runs `step` over at most `most` frames at a time, telling it which piece is the last, and joins what it returns: the
+/// memory a vocoder takes does not grow with its input. frames [n, channels].
+template <class Step>
+[[nodiscard]] at::Tensor in_pieces(const at::Tensor& frames, std::int64_t most, const Step& step) {
+  const std::int64_t n = frames.size(0);
+  if (n <= most) {
+    return step(frames, true);
+  }
+  std::vector<at::Tensor> out;
+  for (std::int64_t at = 0; at < n; at += most) {
+    const std::int64_t piece = std::min(most, n - at);
+    out.push_back(step(frames.narrow(0, at, piece), at + piece == n));
+  }
+  return at::cat(out);
+}
 
 }  // namespace tts

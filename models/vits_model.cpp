@@ -94,24 +94,13 @@ class VitsModel::Stream final : public TokenRenderer {
          const AcousticOptions& options)
       : model_(model),
         speaker_(speaker),
-        encoder_(model.front_, phonemes, speaker.front, model.policy_),
-        speed_(options.speed),
-        stretch_(options.speed),
+        encoder_(model.front_, phonemes, speaker.front, model.policy_, options.speed),
         noise_(options.seed, kNoiseStream),
         decoder_(model.decoder_.initial_state(speaker.front.ge)) {}
 
   std::vector<float> push(std::span<const std::int32_t> tokens, bool last) override {
     const c10::InferenceMode inference;
-    if (ended_) {
-      throw ModelError("acoustic stream: got tokens after the last, wanted none");
-    }
-    ended_ = last;
-    at::Tensor frames = encoder_.push(tokens, last);
-    if (model_.policy_.lookahead) {
-      frames = stretch_.push(frames, last);
-    } else if (speed_ != 1.0 && frames.size(0) > 0) {
-      frames = resize_linear(frames, frames_at_speed(frames.size(0), speed_));
-    }
+    const at::Tensor frames = encoder_.push(tokens, last);
     if (frames.size(0) > 0) {
       z_p_.append(model_.draw(frames, noise(z_p_.size(), frames.size(0)), nullptr));
     }
@@ -145,21 +134,15 @@ class VitsModel::Stream final : public TokenRenderer {
   const VitsModel& model_;
   const Speaker& speaker_;
   PrefixEncoder encoder_;
-  const double speed_;
-  FrameStretch stretch_;
   const GaussianNoise noise_;
   FrameBuffer z_p_;
   std::int64_t shaped_ = 0;  ///< frames that went through the flow
   Hifigan::State decoder_;
-  bool ended_ = false;
 };
 
 std::unique_ptr<TokenRenderer> VitsModel::begin(std::span<const std::int32_t> phonemes, const Speaker& speaker,
                                                 const AcousticOptions& options) const {
   const c10::InferenceMode inference;
-  if (!(options.speed >= 0.5 && options.speed <= 2.0)) {
-    throw ModelError("speed: got " + std::to_string(options.speed) + ", wanted 0.5..2");
-  }
   return std::make_unique<Stream>(*this, phonemes, speaker, options);
 }
 
