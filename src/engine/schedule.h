@@ -8,10 +8,14 @@
 
 namespace tts {
 
-/// What the scheduler sees of one segment that is being spoken. Times are seconds on one clock.
-struct StreamView {
-  double lead = 0;              ///< audio made and not yet heard; -infinity before the utterance's first sound
-  double since = 0;             ///< when the utterance began to wait for its first sound
+/// How soon an utterance needs something. Times are seconds on one clock.
+struct Urgency {
+  double lead = 0;   ///< audio made and not yet heard; -infinity before the utterance's first sound
+  double since = 0;  ///< when the utterance began to wait for its first sound
+};
+
+/// What the scheduler sees of one segment that is being spoken.
+struct StreamView : Urgency {
   int fresh = 0;                ///< tokens drawn and not yet turned into audio
   int wanted = 0;               ///< tokens of its next chunk
   bool prefilled = false;       ///< tokens can be drawn
@@ -27,7 +31,7 @@ struct StreamView {
 /// one who has waited longest.
 
 /// True when `a` comes before `b`.
-[[nodiscard]] bool is_more_urgent(const StreamView& a, const StreamView& b);
+[[nodiscard]] bool is_more_urgent(const Urgency& a, const Urgency& b);
 
 /// The stream whose chunk is to be turned into audio now, if any is complete.
 [[nodiscard]] std::optional<std::size_t> next_to_render(std::span<const StreamView> streams);
