@@ -297,7 +297,8 @@ Result<Form> decide_form(const Source& source, const ConvertRequest& request, st
     by = "its first bytes, those of an official file,";
   }
   if (marked && !is_allowed(*marked)) {
-    return bad_file(label, by + " says " + to_string(*marked) + ", but its tensors are those of " + alternatives(allowed));
+    return bad_file(label,
+                    by + " says " + to_string(*marked) + ", but its tensors are those of " + alternatives(allowed));
   }
   if (request.form) {
     if (!is_allowed(*request.form)) {

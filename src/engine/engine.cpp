@@ -103,7 +103,7 @@ struct Segment {
   bool seam = true;                 // its first audio is still to come
 };
 
-/// How far an utterance has come. Only forward.
+/// How far an utterance has come. Only forward, but that one who was silent for long waits anew.
 enum class Phase {
   opened,   ///< no text yet
   waiting,  ///< has text; the machine is full
@@ -118,7 +118,7 @@ struct Task {
       : options(std::move(opts)), card(std::move(c)), sink(std::move(s)), seed(seed_value) {}
 
   void go_to(Phase next) {
-    TTS_ASSERT(next > phase);
+    TTS_ASSERT(next > phase || (phase == Phase::running && next == Phase::waiting));
     phase = next;
   }
 
@@ -143,6 +143,8 @@ struct Task {
   bool rendering = false;  // one at audio
   Clock::time_point opened_at = Clock::now();
   Clock::time_point waiting_since{};
+  Clock::time_point turn_began{};  // when the text came that broke the silence
+  Playback playback;               // of this turn
   std::optional<Clock::time_point> first_speak, work_start, first_audio;
   UtteranceMetrics metrics;
 };
@@ -244,6 +246,13 @@ class Engine final : public Synthesizer {
   /// Lets waiting utterances in, in their order, or refuses them when they have waited too long.
   void admit();
   [[nodiscard]] double current_load() const;
+  /// Whether an utterance speaks, or has only just spoken.
+  [[nodiscard]] bool keeps_place(const Task& task, Clock::time_point now) const {
+    return task.queued > 0 || kept_seconds(task, now) > 0;
+  }
+  [[nodiscard]] double kept_seconds(const Task& task, Clock::time_point now) const {
+    return task.playback.lead(seconds_of(now)) + std::chrono::duration<double>(config_.admission.keep_place).count();
+  }
   [[nodiscard]] static Urgency urgency(const Task& task, Clock::time_point now);
   [[nodiscard]] StreamView view(const Task& task, const Segment& segment, Clock::time_point now) const;
   [[nodiscard]] bool is_paused(const Task& task) const;
@@ -370,12 +379,17 @@ Result<void> Engine::speak(const TaskPtr& task, TextSegment segment) {
   if (!text_queue_.try_push(TextJob{task, std::move(segment)})) {
     return Error{Errc::overloaded, "the text queue is full"};
   }
-  ++task->queued;
-  if (!task->first_speak) task->first_speak = Clock::now();
-  if (task->phase == Phase::opened) {
+  const auto now = Clock::now();
+  if (!task->first_speak) task->first_speak = now;
+  if (task->phase == Phase::opened || (task->phase == Phase::running && !keeps_place(*task, now))) {
     task->go_to(Phase::waiting);
-    task->waiting_since = *task->first_speak;
+    task->waiting_since = now;
   }
+  if (task->queued == 0 && task->playback.lead(seconds_of(now)) <= 0) {
+    task->turn_began = now;
+    task->playback = {};
+  }
+  ++task->queued;
   return {};
 }
 
@@ -497,9 +511,10 @@ bool Engine::part(Lock& lock) {
 }
 
 double Engine::current_load() const {
+  const auto now = Clock::now();
   double load = 0;
   for (const TaskPtr& task : live_) {
-    if (task->phase == Phase::running && task->queued > 0) load += load_.share(task->card->model);
+    if (task->phase == Phase::running && keeps_place(*task, now)) load += load_.share(task->card->model);
   }
   return load;
 }
@@ -525,11 +540,20 @@ void Engine::admit() {
 }
 
 Clock::time_point Engine::next_deadline() const {
-  auto first = Clock::now() + std::chrono::seconds(10);
+  const auto now = Clock::now();
+  auto first = now + std::chrono::seconds(10);
+  bool waiting = false;
   for (const TaskPtr& task : live_) {
-    if (task->phase == Phase::waiting) first = std::min(first, task->waiting_since + config_.admission.max_wait);
+    if (task->phase != Phase::waiting) continue;
+    waiting = true;
+    first = std::min(first, task->waiting_since + config_.admission.max_wait);
   }
-  if (prefill_held_up_) first = std::min(first, Clock::now() + std::chrono::milliseconds(5));
+  for (const TaskPtr& task : live_) {  // a place may become free by time alone
+    if (!waiting || task->phase != Phase::running || task->queued > 0 || !keeps_place(*task, now)) continue;
+    const std::chrono::duration<double> kept(kept_seconds(*task, now));
+    first = std::min(first, now + std::chrono::ceil<Clock::duration>(kept));
+  }
+  if (prefill_held_up_) first = std::min(first, now + std::chrono::milliseconds(5));
   return first;
 }
 
@@ -539,10 +563,7 @@ bool Engine::is_paused(const Task& task) const {
 }
 
 Urgency Engine::urgency(const Task& task, Clock::time_point now) {
-  const double since = seconds_of(*task.first_speak);
-  if (!task.first_audio) return {-std::numeric_limits<double>::infinity(), since};
-  const double made = static_cast<double>(task.metrics.samples) / task.card->info.rate_hz;
-  return {made - ms_between(*task.first_audio, now) / 1000, since};
+  return {task.playback.lead(seconds_of(now)), seconds_of(task.turn_began)};
 }
 
 StreamView Engine::view(const Task& task, const Segment& segment, Clock::time_point now) const {
@@ -620,7 +641,8 @@ bool Engine::begin(Lock& lock, const TaskPtr& task) {
   lock.lock();
   if (stream) {
     s.stream = std::move(stream);
-    s.chunk = voice.lookahead_tokens() + (first ? config_.chunks.first_tokens : 2 * config_.chunks.first_tokens);
+    const bool awaited = task->playback.lead(seconds_of(Clock::now())) <= 0;
+    s.chunk = voice.lookahead_tokens() + (awaited ? 1 : 2) * config_.chunks.first_tokens;
     s.wanted = s.stream->useful(0, s.chunk);
     if (request.flow_steps > 0) ++task->metrics.reduced_segments;
     task->speaking.push_back(std::move(segment));
@@ -848,6 +870,7 @@ void Engine::end_chunk(Lock& lock, Task& task, SegmentStream::Job& job, Clock::t
       task.first_audio = made_at;
       task.metrics.first_audio_ms = ms_between(*task.first_speak, made_at);
     }
+    task.playback.made(seconds_of(made_at), static_cast<double>(samples) / task.card->info.rate_hz);
     task.metrics.samples += samples;
     stats_.samples_total += samples;
     chunk.pcm = std::move(job.samples);

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <vector>
 
@@ -9,10 +11,22 @@
 
 namespace tts {
 
+/// How far a listener is who plays at once what is made for him and, when there was nothing for a while, goes on with
+/// whatever comes next. Times are seconds on one clock.
+class Playback {
+ public:
+  void made(double now, double seconds) { until_ = std::max(until_, now) + seconds; }
+  /// Seconds still to be heard; negative: for so long there was silence; -infinity before the first sound.
+  [[nodiscard]] double lead(double now) const { return until_ - now; }
+
+ private:
+  double until_ = -std::numeric_limits<double>::infinity();
+};
+
 /// How soon an utterance needs something. Times are seconds on one clock.
 struct Urgency {
-  double lead = 0;   ///< audio made and not yet heard; -infinity before the utterance's first sound
-  double since = 0;  ///< when the utterance began to wait for its first sound
+  double lead = 0;   ///< audio made and not yet heard; -infinity for one that begins to speak, or begins again
+  double since = 0;  ///< when the utterance began to wait for that first sound
 };
 
 /// What the scheduler sees of one segment that is being spoken.
