@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
-#include "models/acoustic_precision.h"
 #include "models/flow_schedule.h"
+#include "models/precision_choice.h"
 #include "models/t2s_options.h"
 #include "src/app/cpu_environment.h"
 #include "src/app/paths.h"
@@ -41,6 +41,7 @@ struct Config {
     std::string preload = "all";       ///< before the first utterance: "all" there is room for, "none", an id
     int threads = 1;                   ///< of linear algebra, for each thread of the engine, 1 .. 64
     int audio_threads = 0;             ///< turn tokens into audio; 0: as many as there are processors, .. 64
+    int render_batch = 0;              ///< chunks of audio of different streams made in one call; 0: what suits, .. 256
     std::string guard = "on";          ///< tokens are watched, and drawn again where they are faulty: "on" or "off"
     int slots = 32;                    ///< segments whose tokens are drawn together, of each model, 1 .. 1024
     /// Live streams take no more than this of the machine together; the next one waits, 1 .. 1000.
@@ -51,6 +52,7 @@ struct Config {
     std::string t2s_precision = "auto";  ///< of the token model: "auto", "fp32", "bf16", "int8" (models/t2s_options.h)
     int t2s_window = 0;                  ///< tokens back that it attends to beside text and prompt, 0: all, .. 4000
     std::string acoustic_precision = "auto";  ///< of the networks after the tokens: "auto", "fp32", "bf16"
+    std::string bert_precision = "auto";      ///< of the network that reads Chinese text: "auto", "fp32", "bf16"
     int flow_steps = 0;             ///< of all voices' flow matching, 1 .. 128; 0: the voice's own, as for the next
     std::string flow_solver;        ///< "euler", "midpoint", "heun" (models/flow_schedule.h)
     std::string flow_grid;          ///< "uniform", "cosine", "sway:-0.5", or the times, "0,0.1,0.4,1"
