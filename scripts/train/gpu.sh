@@ -17,7 +17,7 @@ usage: scripts/train/gpu.sh --text DIR --styles DIR [--work DIR] [--minutes M] [
   --python PY     interpreter with torch, numpy, scipy, tqdm, safetensors, onnx and onnxruntime (default: python3)
 
 Where the teacher's packages cannot be installed, SONORANT_TEACHER names a folder with its model.onnx, model.sha256 and vocab.json.
-Shares of --minutes: waveforms of the teacher 6 %, reader of mels 4 %, reading 8 %, tokenizer 16 %, then flow, vocoder and T2S at once 56 % with
+Shares of --minutes: waveforms of the teacher 6 %, reader of mels 4 %, reading 8 %, tokenizer 16 %, then flow, vocoder and T2S at once 50 % with
 more waveforms beside them, export and figures the rest. A call that is cut short loses two minutes at most: call it again with the same options.
 TXT
 }
@@ -110,11 +110,11 @@ finished() { # NAME COMMAND...: a stage, whose mark is set when its budget is us
 }
 training() {
   local data=(--takes "$work/read" "$work/real" --unseen "$work/unseen_read") tokens=(--tokens "$work/ck/tokenizer.pt") pids=() k
-  finished flow stage flow 56 "${data[@]}" "${tokens[@]}" --batch "$crops" --size "$size" --lr 1.2e-3 --ema 0.999 &
+  finished flow stage flow 50 "${data[@]}" "${tokens[@]}" --batch "$crops" --size "$size" --lr 1.2e-3 --ema 0.999 &
   pids+=($!)
-  finished t2s stage t2s 56 "${data[@]}" "${tokens[@]}" --positions "$positions" --size "$size" --lr 1.2e-3 --ema 0.999 &
+  finished t2s stage t2s 50 "${data[@]}" "${tokens[@]}" --positions "$positions" --size "$size" --lr 1.2e-3 --ema 0.999 &
   pids+=($!)
-  finished vocoder stage vocoder 50 --takes "$work/real" --unseen "$work/unseen_real" --batch "$clips" --lr 1e-3 --ema 0.999 &
+  finished vocoder stage vocoder 45 --takes "$work/real" --unseen "$work/unseen_real" --batch "$clips" --lr 1e-3 --ema 0.999 &
   pids+=($!)
   if [ -z "$small" ] && [ ! -e "$work/waves.done" ]; then
     real "$(share 30)" $((cores > 6 ? cores - 5 : 1))
