@@ -13,6 +13,7 @@ usage: scripts/train/gpu.sh --text DIR --styles DIR [--work DIR] [--minutes M] [
   --slice M       of which this call may use so much; the next call goes on     (default: all)
   --size NAME     sizes of clone/config.py                                      (default: large)
   --out DIR       the exported voice, in pieces of 15 MB, logs and plots go here (default: WORK/out)
+  --start DIR     begin with what an earlier run left: tokenizer_half.pt (is kept as it is) and voice/ of the same size
   --small         a rehearsal in some minutes, also without a GPU
   --python PY     interpreter with torch, numpy, scipy, tqdm, safetensors, onnx and onnxruntime (default: python3)
 
@@ -22,7 +23,7 @@ more waveforms beside them, export and figures the rest. A call that is cut shor
 TXT
 }
 
-work=build/train/gpu minutes=25 slice= size=large out= small= python=python3 text= styles=
+work=build/train/gpu minutes=25 slice= size=large out= start= small= python=python3 text= styles=
 while [ $# -gt 0 ]; do
   case "$1" in
     --text) text=$2; shift 2 ;;
@@ -32,6 +33,7 @@ while [ $# -gt 0 ]; do
     --slice) slice=$2; shift 2 ;;
     --size) size=$2; shift 2 ;;
     --out) out=$2; shift 2 ;;
+    --start) start=$2; shift 2 ;;
     --small) small=1; shift ;;
     --python) python=$2; shift 2 ;;
     -h | --help) usage; exit 0 ;;
@@ -96,7 +98,7 @@ stage() {
   local name=$1 budget rest
   budget=$("$python" -c "print(0.01 * $2 * $minutes)")
   shift 2
-  rest=$("$python" -c "print(max(0.2, ($(left) - 15) / 60))")
+  rest=$("$python" -c "print(max(0.2, ($(left) - 40) / 60))")               # export takes the rest of the call
   "$python" "$here/clone/train_$name.py" --out "$work/ck/$name.pt" --budget "$budget" --slice "$rest" --every 3 --device "$cuda" "${rehearse[@]}" "$@" >>"$work/ck/$name.log" 2>&1
   [ -n "$small" ] || "$python" -c "
 import json, sys
@@ -110,11 +112,11 @@ finished() { # NAME COMMAND...: a stage, whose mark is set when its budget is us
 }
 training() {
   local data=(--takes "$work/read" "$work/real" --unseen "$work/unseen_read") tokens=(--tokens "$work/ck/tokenizer.pt") pids=() k
-  finished flow stage flow 50 "${data[@]}" "${tokens[@]}" --batch "$crops" --size "$size" --lr 1.2e-3 --ema 0.999 &
+  finished flow stage flow 50 "${data[@]}" "${tokens[@]}" --batch "$crops" --size "$size" --lr 1.2e-3 --ema 0.999 ${start:+--start "$start/voice/acoustic.safetensors"} &
   pids+=($!)
-  finished t2s stage t2s 50 "${data[@]}" "${tokens[@]}" --positions "$positions" --size "$size" --lr 1.2e-3 --ema 0.999 &
+  finished t2s stage t2s 50 "${data[@]}" "${tokens[@]}" --positions "$positions" --size "$size" --lr 1.2e-3 --ema 0.999 ${start:+--start "$start/voice/t2s.safetensors"} &
   pids+=($!)
-  finished vocoder stage vocoder 45 --takes "$work/real" --unseen "$work/unseen_real" --batch "$clips" --lr 1e-3 --ema 0.999 &
+  finished vocoder stage vocoder 45 --takes "$work/real" --unseen "$work/unseen_real" --batch "$clips" --lr 1e-3 --ema 0.999 ${start:+--start "$start/voice/vocoder.safetensors"} &
   pids+=($!)
   if [ -z "$small" ] && [ ! -e "$work/waves.done" ]; then
     real "$(share 30)" $((cores > 6 ? cores - 5 : 1))
@@ -128,7 +130,7 @@ training() {
 export_voice() {
   "$python" "$here/clone/export_voice.py" --tokens "$work/ck/tokenizer.pt" --flow "$work/ck/flow.pt" --vocoder "$work/ck/vocoder.pt" --t2s "$work/ck/t2s.pt" \
     --takes "$work/real" --voice "$(basename "$(find "$work/real" -name 'en*.pt' | sort | head -n 1)" .pt)" --out "$work/voice"
-  tar -C "$work" -cf - voice ck/tokenizer.pt | split -b 15000000 -d -a 1 - "$out/voice.tar."
+  tar -C "$work" -czf - voice | split -b 15000000 -d -a 1 - "$out/voice.tgz."
 }
 figures() {
   for k in tokenizer flow vocoder t2s; do
@@ -137,9 +139,22 @@ figures() {
     tail -n 1 "$work/ck/$k.pt.jsonl"
   done
   tar -C "$work" -czf "$out/logs.tar.gz" --exclude='*.train' --exclude='*.pt' ck speak.log
-  du -sh "$work"/read "$work"/real "$out"/* | sed 's/^/  /'
+  if [ -s "$work/ck/tokenizer.pt" ]; then
+    "$python" -c "
+import torch
+s = torch.load('$work/ck/tokenizer.pt', map_location='cpu')
+torch.save(dict(net={k: v.half() for k, v in s['net'].items()}), '$out/tokenizer_half.pt')"
+  fi
+  du -sh "$work"/read "$work"/real "$out"/* | sed 's/^/  /' || true
 }
 
+if [ -n "$start" ] && [ ! -e "$work/tokenizer.done" ]; then
+  "$python" -c "
+import torch
+s = torch.load('$start/tokenizer_half.pt', map_location='cpu')
+torch.save(dict(net={k: v.float() for k, v in s['net'].items()}), '$work/ck/tokenizer.pt')"
+  touch "$work/tokenizer.done"
+fi
 once waveforms real "$(share 6)" "$cores"
 once reader reader
 once unseen_real unseen_real
