@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "models/acoustic_precision.h"
+#include "models/device_choice.h"
 #include "models/flow_schedule.h"
 #include "models/t2s_options.h"
 #include "src/engine/synthesizer.h"
@@ -80,6 +81,7 @@ class Voice {
 struct NetworkOptions {
   int slots = 32;     ///< segments of one model whose tokens are decoded together, at most
   bool guard = true;  ///< tokens are watched, and drawn again where they are faulty (models/guarded_decoder.h)
+  DeviceChoice device;
   T2SOptions t2s;
   FlowChoice flow;                                       ///< instead of what the manifest says
   AcousticPrecision acoustic = AcousticPrecision::fp32;  ///< v3 and v4 are float32 always
