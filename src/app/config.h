@@ -7,9 +7,9 @@
 #include <utility>
 #include <vector>
 
-#include "models/acoustic_precision.h"
 #include "models/device_choice.h"
 #include "models/flow_schedule.h"
+#include "models/precision_choice.h"
 #include "models/t2s_options.h"
 #include "src/app/cpu_environment.h"
 #include "src/app/paths.h"
@@ -50,10 +50,10 @@ struct Config {
     std::chrono::milliseconds max_wait{2000};  ///< for room, then "overloaded", 0 .. 10 min
     int reduce_above_percent = 70;             ///< at this load segments take reduced_flow_steps, 0 .. 1000
     int reduced_flow_steps = 0;                ///< of flow matching; 0: as many as the voice has, .. 1000
-    std::string t2s_precision =
-        "auto";          ///< of the token model: "auto", "fp32", "bf16", "int8", "fp16" (models/t2s_options.h)
+    std::string t2s_precision = "auto";        ///< of the token model, see models/t2s_options.h
     int t2s_window = 0;  ///< tokens back that it attends to beside text and prompt, 0: all, .. 4000
     std::string acoustic_precision = "auto";  ///< of the networks after the tokens: "auto", "fp32", "bf16"
+    std::string bert_precision = "auto";      ///< of the network that reads Chinese text: "auto", "fp32", "bf16"
     int flow_steps = 0;             ///< of all voices' flow matching, 1 .. 128; 0: the voice's own, as for the next
     std::string flow_solver;        ///< "euler", "midpoint", "heun" (models/flow_schedule.h)
     std::string flow_grid;          ///< "uniform", "cosine", "sway:-0.5", or the times, "0,0.1,0.4,1"
