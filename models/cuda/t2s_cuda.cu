@@ -142,7 +142,8 @@ class CudaState final : public TokenState {
 
 class CudaT2S final : public TokenModel {
  public:
-  CudaT2S(const T2SConfig& config, const ReadTensor& read, T2SPrecision precision, std::int64_t window, int device);
+  CudaT2S(const T2SConfig& config, const ReadTensor& read, T2SPrecision precision, std::int64_t window, int device,
+          bool overlap);
 
   [[nodiscard]] const T2SConfig& config() const noexcept override { return config_; }
   [[nodiscard]] T2SPrecision precision() const noexcept override { return precision_; }
@@ -319,12 +320,12 @@ std::vector<uint4> CudaT2S::packed(const std::vector<float>& weight, std::int64_
 }
 
 CudaT2S::CudaT2S(const T2SConfig& config, const ReadTensor& read, T2SPrecision precision, std::int64_t window,
-                 int device)
+                 int device, bool overlap)
     : config_(config), precision_(precision), window_(window), device_(device) {
   use_device();
   cudaDeviceProp properties{};
   check(cudaGetDeviceProperties(&properties, device), "the device");
-  can_overlap_ = properties.major >= kFirstWithOverlap;
+  can_overlap_ = overlap && properties.major >= kFirstWithOverlap;
 
   const std::int64_t d = config.hidden;
   std::vector<float> text = read("ar_text_embedding.word_embeddings.weight", {config.phoneme_vocab, d});
@@ -728,6 +729,14 @@ std::string device_name(int device) {
   return properties.name;
 }
 
+std::uint64_t free_memory(int device) {
+  check(cudaSetDevice(device), "the device");
+  std::size_t free = 0;
+  std::size_t total = 0;
+  check(cudaMemGetInfo(&free, &total), "the free memory");
+  return free;
+}
+
 std::string unfit(const T2SConfig& c) {
   const std::int64_t width = c.attended() / c.heads;
   if (c.hidden % 128 != 0 || c.hidden > kMostFloats) {
@@ -746,12 +755,12 @@ std::string unfit(const T2SConfig& c) {
 }
 
 std::unique_ptr<const TokenModel> make_cuda_t2s(const T2SConfig& config, const ReadTensor& read, T2SPrecision precision,
-                                                std::int64_t window, int device) {
+                                                std::int64_t window, int device, bool overlap) {
   if (precision != T2SPrecision::bf16 && precision != T2SPrecision::fp16) {
     throw std::invalid_argument("the T2S on a GPU is bf16 or fp16");
   }
   if (const std::string why = unfit(config); !why.empty()) throw std::invalid_argument("T2S on a GPU: " + why);
-  return std::make_unique<const CudaT2S>(config, read, precision, window, device);
+  return std::make_unique<const CudaT2S>(config, read, precision, window, device, overlap);
 }
 
 }  // namespace tts::TTS_CUDA_NAMESPACE

@@ -28,6 +28,9 @@ class CudaError : public std::runtime_error {
 /// "NVIDIA H200".
 [[nodiscard]] std::string device_name(int device);
 
+/// Bytes of a device that nobody has.
+[[nodiscard]] std::uint64_t free_memory(int device);
+
 /// Why a model of these sizes cannot be on a device, or "".
 [[nodiscard]] std::string unfit(const T2SConfig& config);
 
@@ -42,8 +45,9 @@ using ReadTensor = std::function<std::vector<float>(const std::string& key, std:
 /// beside the steps of other rows, in a stream of its own, and is waited for when its logits are asked for.
 ///
 /// Its states throw CudaError when the device has not the memory or fails; what else is on the device goes on where
-/// the driver lets it.
+/// the driver lets it. `overlap`: a kernel may begin while the one before it ends, where the device knows that.
 [[nodiscard]] std::unique_ptr<const TokenModel> make_cuda_t2s(const T2SConfig& config, const ReadTensor& read,
-                                                              T2SPrecision precision, std::int64_t window, int device);
+                                                              T2SPrecision precision, std::int64_t window, int device,
+                                                              bool overlap = true);
 
 }  // namespace tts::TTS_CUDA_NAMESPACE
