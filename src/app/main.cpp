@@ -29,6 +29,7 @@ int main(int argc, char** argv) {
             engine.networks.flow = tts::flow_choice(config.engine).value();  // validated
             engine.networks.prompt_frames = config.engine.flow_prompt_frames;
             engine.audio_threads = config.engine.audio_threads;
+            engine.render_batch = config.engine.render_batch;
             engine.networks.device = tts::device_choice_of(config.engine.device).value();  // validated
             engine.networks.slots =
                 config.engine.slots > 0 ? config.engine.slots : tts::usual_slots(engine.networks.device);
