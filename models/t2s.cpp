@@ -42,12 +42,12 @@ std::int64_t T2S::State::cached(std::int64_t row) const {
 
 std::span<const float> T2S::State::keys(std::int64_t layer, std::int64_t row) const {
   if (keys_.size() == 0) throw std::logic_error("T2S keys are bf16");
-  return {keys_.data() + (layer * rows_ + row) * capacity_ * hidden_, size(cached(row) * hidden_)};
+  return {keys_.data() + (layer * rows_ + row) * capacity_ * attended_width_, size(cached(row) * attended_width_)};
 }
 
 std::span<const float> T2S::State::values(std::int64_t layer, std::int64_t row) const {
   if (values_.size() == 0) throw std::logic_error("T2S values are bf16");
-  return {values_.data() + (layer * rows_ + row) * capacity_ * hidden_, size(cached(row) * hidden_)};
+  return {values_.data() + (layer * rows_ + row) * capacity_ * attended_width_, size(cached(row) * attended_width_)};
 }
 
 std::span<const float> T2S::State::attention(std::size_t index, std::int64_t row) const {
@@ -82,7 +82,7 @@ T2S::T2S(const T2SConfig& config, const WeightScope& scope, const T2SOptions& op
       (automatic && low.fast_bf16)) {
     wanted.push_back(T2SPrecision::bf16);
   }
-  const std::int64_t width = config.hidden / config.heads;
+  const std::int64_t width = config.attended() / config.heads;
   if (!wanted.empty() && (width % LowKernels::kBlock != 0 || width > LowKernels::kMaxWidth)) {
     if (!automatic) {
       get_logger("models")->warn("T2S stays at fp32: heads of {} columns are not multiples of 16 up to {} wanted={}",
@@ -115,10 +115,12 @@ T2S::T2S(const T2SConfig& config, const WeightScope& scope, const T2SOptions& op
 void T2S::load_rest(const WeightScope& scope) {
   const T2SConfig& config = config_;
   const std::int64_t d = config.hidden;
-  if (config.layers < 1 || d < 2 || config.heads < 1 || d % config.heads != 0 || d % 2 != 0 ||
-      config.phoneme_vocab < 1 || config.vocab < 2 || config.bert_dim < 0 || config.max_tokens < 1) {
+  if (config.layers < 1 || d < 2 || config.heads < 1 || config.attended() % config.heads != 0 || d % 2 != 0 ||
+      config.filter < 0 || config.head_dim < 0 || config.phoneme_vocab < 1 || config.vocab < 2 || config.bert_dim < 0 ||
+      config.max_tokens < 1) {
     throw ModelError("T2S sizes do not fit together: " + std::to_string(config.layers) + " layers, hidden " +
-                     std::to_string(d) + ", " + std::to_string(config.heads) + " heads, vocabularies " +
+                     std::to_string(d) + ", " + std::to_string(config.heads) + " heads of " +
+                     std::to_string(config.head_dim) + ", filter " + std::to_string(config.filter) + ", vocabularies " +
                      std::to_string(config.phoneme_vocab) + " and " + std::to_string(config.vocab) + ", bert " +
                      std::to_string(config.bert_dim) + ", max_tokens " + std::to_string(config.max_tokens));
   }
@@ -148,6 +150,8 @@ void T2S::load_rest(const WeightScope& scope) {
 
 void T2S::load_layers(const WeightScope& scope, T2SPrecision precision) {
   const std::int64_t d = config_.hidden;
+  const std::int64_t attended = config_.attended();
+  const std::int64_t ffn = config_.ffn();
   const LowFormat format = precision == T2SPrecision::int8 ? LowFormat::int8 : LowFormat::bf16;
   precision_ = precision;
   layers_.clear();
@@ -155,8 +159,8 @@ void T2S::load_layers(const WeightScope& scope, T2SPrecision precision) {
   low_weights_ = AlignedBuffer<std::uint32_t>();
   std::uint32_t* memory = nullptr;
   if (is_low()) {
-    const std::size_t of_layer = LowLinear::bytes(format, 3 * d, d) + LowLinear::bytes(format, d, d) +
-                                 LowLinear::bytes(format, 4 * d, d) + LowLinear::bytes(format, d, 4 * d);
+    const std::size_t of_layer = LowLinear::bytes(format, 3 * attended, d) + LowLinear::bytes(format, d, attended) +
+                                 LowLinear::bytes(format, ffn, d) + LowLinear::bytes(format, d, ffn);
     const std::size_t bytes = size(config_.layers) * of_layer + LowLinear::bytes(LowFormat::bf16, config_.vocab, d);
     low_weights_ = AlignedBuffer<std::uint32_t>(bytes / sizeof(std::uint32_t), /*huge=*/true);
     memory = low_weights_.data();
@@ -178,10 +182,10 @@ void T2S::load_layers(const WeightScope& scope, T2SPrecision precision) {
   for (std::int64_t i = 0; i < config_.layers; ++i) {
     const WeightScope layer = scope("h.layers", i);
     Layer l;
-    l.in_proj = product(layer, "self_attn.in_proj_weight", "self_attn.in_proj_bias", 3 * d, d, format);
-    l.out_proj = product(layer, "self_attn.out_proj.weight", "self_attn.out_proj.bias", d, d, format);
-    l.linear1 = product(layer, "linear1.weight", "linear1.bias", 4 * d, d, format);
-    l.linear2 = product(layer, "linear2.weight", "linear2.bias", d, 4 * d, format, /*positive=*/true);
+    l.in_proj = product(layer, "self_attn.in_proj_weight", "self_attn.in_proj_bias", 3 * attended, d, format);
+    l.out_proj = product(layer, "self_attn.out_proj.weight", "self_attn.out_proj.bias", d, attended, format);
+    l.linear1 = product(layer, "linear1.weight", "linear1.bias", ffn, d, format);
+    l.linear2 = product(layer, "linear2.weight", "linear2.bias", d, ffn, format, /*positive=*/true);
     l.norm1_gain = floats(layer, "norm1.weight", {d});
     l.norm1_bias = floats(layer, "norm1.bias", {d});
     l.norm2_gain = floats(layer, "norm2.weight", {d});
@@ -199,17 +203,17 @@ T2S::State T2S::make_state(std::int64_t rows, std::int64_t capacity) const {
   state.rows_ = rows;
   state.capacity_ = capacity;
   state.layers_ = config_.layers;
-  state.hidden_ = config_.hidden;
+  state.attended_width_ = config_.attended();
   state.vocab_ = config_.vocab;
   state.window_ = window_;
   if (is_low()) {
     state.stride_ = (capacity + LowKernels::kBlock - 1) / LowKernels::kBlock * LowKernels::kBlock;
-    const std::size_t n = size(config_.layers * rows * state.stride_ * config_.hidden);
+    const std::size_t n = size(config_.layers * rows * state.stride_ * config_.attended());
     state.low_keys_ = AlignedBuffer<std::uint16_t>(n);
     state.low_values_ = AlignedBuffer<std::uint16_t>(n);
     state.low_scores_ = FloatBuffer(LowKernels::attend_scratch(state.stride_));
   } else {
-    const std::size_t n = size(config_.layers * rows * capacity * config_.hidden);
+    const std::size_t n = size(config_.layers * rows * capacity * config_.attended());
     state.keys_ = FloatBuffer(n);
     state.values_ = FloatBuffer(n);
   }
@@ -227,16 +231,16 @@ void T2S::reserve_scratch(State& state, std::int64_t n) const {
   if (n <= state.scratch_rows_) return;
   const std::int64_t d = config_.hidden;
   state.x_ = FloatBuffer(size(n * d));
-  state.qkv_ = FloatBuffer(size(n * 3 * d));
-  state.attended_ = FloatBuffer(size(n * d));
+  state.qkv_ = FloatBuffer(size(n * 3 * config_.attended()));
+  state.attended_ = FloatBuffer(size(n * config_.attended()));
   state.residual_ = FloatBuffer(size(n * d));
-  state.ffn_ = FloatBuffer(size(n * 4 * d));
-  if (is_low()) state.low_rows_.reserve(n, 4 * d);
+  state.ffn_ = FloatBuffer(size(n * config_.ffn()));
+  if (is_low()) state.low_rows_.reserve(n, std::max({d, config_.attended(), config_.ffn()}));
   state.scratch_rows_ = n;
 }
 
 std::size_t T2S::cache_offset(const State& state, std::int64_t layer, std::int64_t row) const {
-  return size((layer * state.rows_ + row) * (is_low() ? state.stride_ : state.capacity_) * config_.hidden);
+  return size((layer * state.rows_ + row) * (is_low() ? state.stride_ : state.capacity_) * config_.attended());
 }
 
 void T2S::check_token(std::int32_t token) const {
@@ -295,14 +299,15 @@ std::vector<float> T2S::embed(std::span<const std::int32_t> phonemes, std::span<
 
 void T2S::finish_layer(const Layer& layer, std::int64_t n, State& state) const {
   const std::int64_t d = config_.hidden;
+  const std::int64_t ffn = config_.ffn();
   float* x = state.x_.data();
   float* residual = state.residual_.data();
-  layer.out_proj.apply(state.attended_.data(), d, n, residual, d, state);
+  layer.out_proj.apply(state.attended_.data(), config_.attended(), n, residual, d, state);
   for (std::int64_t i = 0; i < n; ++i) {
     kernels_->add_norm(x + i * d, residual + i * d, layer.norm1_gain.data(), layer.norm1_bias.data(), d);
   }
-  layer.linear1.apply(x, d, n, state.ffn_.data(), 4 * d, state, /*relu=*/true);
-  layer.linear2.apply(state.ffn_.data(), 4 * d, n, residual, d, state);
+  layer.linear1.apply(x, d, n, state.ffn_.data(), ffn, state, /*relu=*/true);
+  layer.linear2.apply(state.ffn_.data(), ffn, n, residual, d, state);
   for (std::int64_t i = 0; i < n; ++i) {
     kernels_->add_norm(x + i * d, residual + i * d, layer.norm2_gain.data(), layer.norm2_bias.data(), d);
   }
@@ -324,7 +329,7 @@ void T2S::keep_attention(std::int64_t layer, std::int64_t row, std::int64_t leng
 
 void T2S::cache(std::int64_t layer, std::int64_t row, std::int64_t from, std::int64_t first, std::int64_t count,
                 bool fresh, State& state) const {
-  const std::int64_t d = config_.hidden;
+  const std::int64_t d = config_.attended();
   const float* qkv = state.qkv_.data() + from * 3 * d;
   const std::size_t at = cache_offset(state, layer, row);
   if (is_low()) {
@@ -340,7 +345,7 @@ void T2S::cache(std::int64_t layer, std::int64_t row, std::int64_t from, std::in
 
 void T2S::attend(std::int64_t layer, std::int64_t row, std::int64_t from, std::int64_t cached, std::int64_t to,
                  State& state) const {
-  const std::int64_t d = config_.hidden;
+  const std::int64_t d = config_.attended();
   const float* q = state.qkv_.data() + from * 3 * d;
   float* out = state.attended_.data() + to * d;
   const std::size_t at = cache_offset(state, layer, row);
@@ -359,7 +364,7 @@ void T2S::attend(std::int64_t layer, std::int64_t row, std::int64_t from, std::i
 /// weights V.
 void T2S::attend_prefill(std::int64_t layer, std::int64_t row, std::int64_t n_text, std::int64_t n,
                          State& state) const {
-  const std::int64_t d = config_.hidden;
+  const std::int64_t d = config_.attended();
   const std::int64_t ld = 3 * d;
   if (is_low()) {
     state.lengths_.resize(size(n));
@@ -424,7 +429,7 @@ std::span<const float> T2S::prefill(std::span<const std::int32_t> phonemes, std:
 
   for (std::int64_t i = 0; i < config_.layers; ++i) {
     const Layer& layer = layers_[size(i)];
-    layer.in_proj.apply(state.x_.data(), d, n, state.qkv_.data(), 3 * d, state);
+    layer.in_proj.apply(state.x_.data(), d, n, state.qkv_.data(), 3 * config_.attended(), state);
     cache(i, row, 0, 0, n, /*fresh=*/true, state);
     const bool last = i + 1 == config_.layers;
     const bool only_last_row = last && !state.keep_hidden_;
@@ -486,7 +491,7 @@ void T2S::step(std::span<const std::int64_t> rows, std::span<const std::int32_t>
   }
   for (std::int64_t i = 0; i < config_.layers; ++i) {
     const Layer& layer = layers_[size(i)];
-    layer.in_proj.apply(state.x_.data(), d, n, state.qkv_.data(), 3 * d, state);
+    layer.in_proj.apply(state.x_.data(), d, n, state.qkv_.data(), 3 * config_.attended(), state);
     for (std::int64_t b = 0; b < n; ++b) {
       const std::int64_t row = rows[size(b)];
       const std::int64_t slot = next_slot(row);

@@ -16,14 +16,19 @@ namespace tts {
 /// Sizes of a text-to-semantic transformer; read from the model's manifest, never assumed.
 struct T2SConfig {
   std::int64_t layers = 24;
-  std::int64_t hidden = 512;  ///< also the width of both embeddings; the feed-forward width is 4 * hidden
+  std::int64_t hidden = 512;  ///< also the width of both embeddings
   std::int64_t heads = 16;
   std::int64_t phoneme_vocab = 732;
   std::int64_t vocab = 1025;       ///< semantic tokens and EOS, which is the last one
   std::int64_t bert_dim = 1024;    ///< 0: no bert_proj.weight; its bias is used if the file has one
   std::int64_t max_tokens = 1500;  ///< most tokens one text may give (60 s at 25 Hz)
+  std::int64_t filter = 0;         ///< width of the feed-forward part; 0: 4 * hidden
+  std::int64_t head_dim = 0;       ///< columns of a head; 0: hidden / heads
 
   [[nodiscard]] std::int64_t eos() const noexcept { return vocab - 1; }
+  [[nodiscard]] std::int64_t ffn() const noexcept { return filter > 0 ? filter : 4 * hidden; }
+  /// Columns of all heads together: of queries, keys, values and what is attended.
+  [[nodiscard]] std::int64_t attended() const noexcept { return head_dim > 0 ? heads * head_dim : hidden; }
 };
 
 /// Phonemes and prompt tokens to semantic tokens: GPT-SoVITS' autoregressive transformer (post-norm, ReLU, learned
@@ -54,7 +59,7 @@ class T2S {
     [[nodiscard]] std::int64_t cached(std::int64_t row = 0) const;
     /// Logits [vocab] of a row after its last prefill or step, valid until its next one.
     [[nodiscard]] std::span<const float> logits(std::int64_t row = 0) const;
-    /// Cached keys or values [cached, hidden] of a row: text, prompt, tokens; with a window, token i is in place
+    /// Cached keys or values [cached, attended] of a row: text, prompt, tokens; with a window, token i is in place
     /// i % window of the tokens. Of a float32 model; throws std::logic_error otherwise.
     [[nodiscard]] std::span<const float> keys(std::int64_t layer, std::int64_t row = 0) const;
     [[nodiscard]] std::span<const float> values(std::int64_t layer, std::int64_t row = 0) const;
@@ -82,10 +87,10 @@ class T2S {
     std::int64_t rows_ = 0;
     std::int64_t capacity_ = 0;
     std::int64_t layers_ = 0;
-    std::int64_t hidden_ = 0;
+    std::int64_t attended_width_ = 0;
     std::int64_t vocab_ = 0;
     std::int64_t window_ = 0;
-    FloatBuffer keys_;                         ///< [layers, rows, capacity, hidden]; empty at reduced precision
+    FloatBuffer keys_;                         ///< [layers, rows, capacity, attended]; empty at reduced precision
     FloatBuffer values_;                       ///< same
     std::int64_t stride_ = 0;                  ///< capacity in whole blocks of LowKernels
     AlignedBuffer<std::uint16_t> low_keys_;    ///< [layers, rows, heads, stride * width], see LowKernels
@@ -102,10 +107,10 @@ class T2S {
     // scratch for `scratch_rows_` positions at once
     std::int64_t scratch_rows_ = 0;
     FloatBuffer x_;         ///< [n, hidden]
-    FloatBuffer qkv_;       ///< [n, 3 * hidden]
-    FloatBuffer attended_;  ///< [n, hidden]
+    FloatBuffer qkv_;       ///< [n, 3 * attended]
+    FloatBuffer attended_;  ///< [n, attended]
     FloatBuffer residual_;  ///< [n, hidden]
-    FloatBuffer ffn_;       ///< [n, 4 * hidden]
+    FloatBuffer ffn_;       ///< [n, ffn]
     FloatBuffer scores_;    ///< [heads, capacity]
     std::int64_t prefill_rows_ = 0;
     FloatBuffer packed_keys_;     ///< one head's keys of a prefill, packed
@@ -135,7 +140,7 @@ class T2S {
   }
 
   /// Room for `rows` utterances of `capacity` positions (phonemes + prompt + tokens) each. Memory is touched as it
-  /// fills: 2 * layers * hidden * 4 bytes per position, at reduced precision 2 * layers * hidden * 2.
+  /// fills: 2 * layers * attended * 4 bytes per position, at reduced precision half of it.
   [[nodiscard]] State make_state(std::int64_t rows, std::int64_t capacity) const;
 
   /// Starts a row anew with a text and the tokens of the reference audio; returns the logits [vocab] of the first new
@@ -167,10 +172,10 @@ class T2S {
                bool relu = false) const;
   };
   struct Layer {
-    Product in_proj;   ///< [3 * hidden, hidden]: q, k, v
-    Product out_proj;  ///< [hidden, hidden]
-    Product linear1;   ///< [4 * hidden, hidden]
-    Product linear2;   ///< [hidden, 4 * hidden]
+    Product in_proj;   ///< [3 * attended, hidden]: q, k, v
+    Product out_proj;  ///< [hidden, attended]
+    Product linear1;   ///< [ffn, hidden]
+    Product linear2;   ///< [hidden, ffn]
     std::vector<float> norm1_gain, norm1_bias, norm2_gain, norm2_bias;
   };
 
