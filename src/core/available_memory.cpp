@@ -81,7 +81,8 @@ std::optional<std::uint64_t> available_memory(const fs::path& root) {
     const std::size_t first = line.find(':');
     const std::size_t second = first == std::string::npos ? first : line.find(':', first + 1);
     if (second == std::string::npos) continue;
-    const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
+    std::string controllers(1, ',');
+    controllers.append(line, first + 1, second - first - 1) += ',';
     const fs::path path = line.substr(second + 1);
     if (controllers.find(",memory,") != std::string::npos) {
       take_left_of_groups(least, mounts / "memory", path, kVersion1);
