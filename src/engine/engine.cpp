@@ -518,8 +518,8 @@ void Engine::run_tokens(const std::stop_token& stop) {
   while (!stop.stop_requested()) {
     const std::uint64_t seen = token_signal_;
     if (part(lock)) continue;
-    watch_quality();
     admit();
+    watch_quality();
     const TaskPtr task = next_to_read(Clock::now());
     if (!task) prefill_held_up_.reset();
     const bool has_read = task && (can_reread(*task) ? reread(lock, task) : begin(lock, task));
