@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -9,9 +10,10 @@
 #include <string>
 #include <vector>
 
-#include "models/precision_choice.h"
 #include "models/flow_schedule.h"
+#include "models/precision_choice.h"
 #include "models/t2s_options.h"
+#include "models/token_renderer.h"
 #include "src/core/available_memory.h"
 #include "src/engine/synthesizer.h"
 
@@ -66,6 +68,21 @@ class SegmentStream {
   /// Takes the next tokens; returns all samples that those so far determine and that were not returned before, with
   /// `last` all the rest.
   [[nodiscard]] virtual std::vector<float> render(std::span<const std::int32_t> tokens, bool last) = 0;
+
+  using Job = RenderJob<SegmentStream>;
+  /// Where a render() of so many tokens belongs; not while a thread is at this stream's audio.
+  [[nodiscard]] virtual RenderGroup render_group(std::int64_t /*n_tokens*/, bool /*last*/) const { return {}; }
+  /// Does the render() of every job, at once: of this stream and others of its render_group(), all distinct. What
+  /// a stream sounds like does not depend on the others; one that cannot go on has a failure, and the others go on.
+  virtual void render_together(std::span<Job> jobs) {
+    for (Job& job : jobs) {
+      try {
+        job.samples = job.stream->render(job.tokens, job.last);
+      } catch (const std::exception& e) {
+        job.fail(Errc::internal, e.what());
+      }
+    }
+  }
 };
 
 /// A prepared voice: weights and reference, shared by all utterances that speak with it. Const and thread-safe.
@@ -82,6 +99,8 @@ class Voice {
   [[nodiscard]] virtual double tokens_per_second() const = 0;
   /// Steps of its flow matching; 0: it has none.
   [[nodiscard]] virtual int flow_steps() const { return 0; }
+  /// Chunks of different streams that are worth rendering in one call, at most.
+  [[nodiscard]] virtual int render_batch() const { return 1; }
 };
 
 /// How the networks of a model are held in memory, and how its flow is solved.
@@ -92,9 +111,9 @@ struct NetworkOptions {
   std::function<std::optional<std::uint64_t>()> free_memory = [] { return available_memory(); };
   bool guard = true;  ///< tokens are watched, and drawn again where they are faulty (models/guarded_decoder.h)
   T2SOptions t2s;
-  FlowChoice flow;                                       ///< instead of what the manifest says
+  FlowChoice flow;                                   ///< instead of what the manifest says
   PrecisionChoice acoustic = PrecisionChoice::fp32;  ///< v3 and v4 are float32 always
-  PrecisionChoice bert = PrecisionChoice::fp32;        ///< of the network that reads Chinese text
+  PrecisionChoice bert = PrecisionChoice::fp32;      ///< of the network that reads Chinese text
   int prompt_frames = 0;  ///< v3, v4: frames of the reference that a window of the flow sees; 0: what the manifest says
 };
 
