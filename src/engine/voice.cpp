@@ -144,7 +144,9 @@ class ManifestVoice final : public Voice {
     } else {
       const AcousticModel& model = *std::get<0>(networks_->acoustic);
       speaker_ = load_speaker(manifest, model);
-      // It has no recording to look at: the model speaks itself.
+      PreparedReference reference = load_reference(manifest);
+      prompt_ = {std::move(reference.prompt_tokens), std::move(reference.prompt_phonemes), {}};
+      // There need not be a recording to look at: the model speaks itself.
       head_ = networks_->find_head(
           [&] { return find_alignment_head(t2s(), known_words(word_separator_), {}, {}, sampling_); });
     }
