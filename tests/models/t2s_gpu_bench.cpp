@@ -393,7 +393,7 @@ int run(const Choice& choice) {
     if (choice.has("memory")) {
       json.open("memory");
       json.put("free_mb", static_cast<double>(tts::cuda::free_memory(0)) / 1e6);
-      json.put("rows_of_2048_with_room", static_cast<double>(model->rows_with_room(100'000, 2048)));
+      json.put("row_of_2048_mb", static_cast<double>(model->row_bytes(2048)) / 1e6);
       bool refused = false;
       try {
         (void)model->make_token_state(1'000'000, 4000);
