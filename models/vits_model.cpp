@@ -13,11 +13,8 @@
 #include "models/noise.h"
 
 namespace tts {
-namespace {
 
-constexpr double kNoiseScale = 0.5;
-
-HifiganConfig decoder_config(const PublishedConfig& c) {
+HifiganConfig VitsModel::decoder_config(const PublishedConfig& c) {
   HifiganConfig out;
   out.in = c.hidden;
   out.channels = c.decoder_channels;
@@ -28,15 +25,18 @@ HifiganConfig decoder_config(const PublishedConfig& c) {
   return out;
 }
 
-}  // namespace
+PrefixPolicy VitsModel::prefix_policy(const PublishedConfig& c) {
+  PrefixPolicy policy;
+  policy.lookahead = c.lookahead;
+  return policy;
+}
 
 VitsModel::VitsModel(const WeightScope& acoustic, const PublishedConfig& config)
     : config_(config),
+      policy_(prefix_policy(config)),
       front_(acoustic, config, true),
       flow_(acoustic("flow"), {.channels = config.hidden, .condition = config.ge_dim, .layers = config.flow_layers}),
-      decoder_(acoustic("dec"), decoder_config(config)) {
-  policy_.lookahead = config.lookahead;
-}
+      decoder_(acoustic("dec"), decoder_config(config)) {}
 
 VitsModel::Speaker VitsModel::make_speaker(std::span<const SovitsFront::Reference> references,
                                            const Probe* probe) const {
