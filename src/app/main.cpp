@@ -30,11 +30,16 @@ int main(int argc, char** argv) {
             engine.networks.prompt_frames = config.engine.flow_prompt_frames;
             engine.audio_threads = config.engine.audio_threads;
             engine.render_batch = config.engine.render_batch;
-            engine.networks.slots = config.engine.slots;
+            engine.networks.device = tts::device_choice_of(config.engine.device).value();  // validated
+            engine.networks.slots =
+                config.engine.slots > 0 ? config.engine.slots : tts::usual_slots(engine.networks.device);
             engine.networks.guard = config.engine.guard != "off";
             engine.admission.max_load = config.engine.max_load_percent / 100.0;
             engine.admission.max_wait = config.engine.max_wait;
             engine.admission.reduce_above = config.engine.reduce_above_percent / 100.0;
+            engine.admission.reduce_below = config.engine.reduce_below_percent / 100.0;
+            engine.admission.reduce_hold = config.engine.reduce_hold;
+            engine.admission.lighter_voices = tts::lighter_voices(config.engine).value();  // validated
             engine.admission.reduced_flow_steps = config.engine.reduced_flow_steps;
             engine.limits.max_utterances = config.engine.max_utterances;
             engine.limits.max_queued_segments = config.engine.max_queued_segments;
