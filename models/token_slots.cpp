@@ -6,8 +6,10 @@
 
 namespace tts {
 
-TokenSlots::TokenSlots(const T2S& model, std::int64_t count, std::int64_t capacity)
-    : model_(model), capacity_(capacity), taken_(static_cast<std::size_t>(std::max<std::int64_t>(1, count))) {}
+TokenSlots::TokenSlots(const TokenModel& model, std::int64_t count, std::int64_t capacity)
+    : model_(model),
+      capacity_(capacity),
+      taken_(static_cast<std::size_t>(std::max<std::int64_t>(1, model.rows_with_room(count, capacity)))) {}
 
 TokenSlots::Slot::~Slot() {
   if (owner_ != nullptr) owner_->give_back(row_);
@@ -17,11 +19,11 @@ std::optional<TokenSlots::Slot> TokenSlots::take(std::int64_t positions) {
   const std::lock_guard lock(mutex_);
   const auto found = std::find(taken_.begin(), taken_.end(), false);
   if (found == taken_.end()) return std::nullopt;
-  std::unique_ptr<T2S::State> own;
+  std::unique_ptr<TokenState> own;
   if (positions > capacity_) {
-    own = std::make_unique<T2S::State>(model_.make_state(1, positions));
+    own = model_.make_token_state(1, positions);
   } else if (!state_) {
-    state_ = std::make_unique<T2S::State>(model_.make_state(count(), capacity_));
+    state_ = model_.make_token_state(count(), capacity_);
   }
   *found = true;
   return Slot(this, std::move(own), found - taken_.begin());

@@ -14,8 +14,8 @@
 #include "models/acoustic_guard.h"
 #include "models/cfm_model.h"
 #include "models/guarded_decoder.h"
+#include "models/make_token_model.h"
 #include "models/manifest.h"
-#include "models/t2s.h"
 #include "models/token_slots.h"
 #include "models/vits_model.h"
 #include "models/voice_reference.h"
@@ -57,9 +57,10 @@ std::vector<std::int32_t> known_words(std::string_view separator) {
 /// The networks of a model folder.
 struct Networks {
   Networks(const VoiceManifest& m, const NetworkOptions& options)
-      : t2s(m.t2s.config, WeightScope(load_weights(m.t2s.file), "model"), options.t2s),
+      : t2s(make_token_model(m.t2s.config, WeightScope(load_weights(m.t2s.file), "model"), options.t2s,
+                             options.device)),
         acoustic(load_acoustic(with_flow(m, options), options.acoustic)),
-        slots(t2s, options.slots, kSlotPositions),
+        slots(*t2s, options.slots, kSlotPositions),
         guard(options.guard) {}
 
   /// Never moved: streams and speakers point into it.
@@ -80,12 +81,12 @@ struct Networks {
     return std::make_unique<const CfmModel>(weights, WeightScope(load_weights(m.vocoder.file)), *m.published);
   }
 
-  const T2S t2s;
+  const std::unique_ptr<const TokenModel> t2s;
   const Acoustic acoustic;
   mutable TokenSlots slots;
   const bool guard;
 
-  using Head = std::optional<T2S::State::Probe>;
+  using Head = std::optional<TokenState::Probe>;
   /// The head whose attention follows the text, if there is one and the guard wants it: of the model, so the first
   /// voice finds it for all.
   template <class Find>
@@ -138,7 +139,7 @@ class ManifestVoice final : public Voice {
   double tokens_per_second() const override { return 25.0; }
   std::unique_ptr<SegmentStream> begin(const SegmentRequest& request) const override;
 
-  [[nodiscard]] const T2S& t2s() const { return networks_->t2s; }
+  [[nodiscard]] const TokenModel& t2s() const { return *networks_->t2s; }
   [[nodiscard]] TokenSlots& slots() const { return networks_->slots; }
   [[nodiscard]] bool guards() const { return networks_->guard; }
   /// The attention head that the guard watches, if there is one.
