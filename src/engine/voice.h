@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <exception>
 #include <filesystem>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -94,6 +95,8 @@ class Voice {
   [[nodiscard]] virtual double tokens_per_second() const = 0;
   /// Chunks of different streams that are worth rendering in one call, at most.
   [[nodiscard]] virtual int render_batch() const { return 1; }
+  /// Calls for streams of one group's networks that are worth making at once: more would wait for each other.
+  [[nodiscard]] virtual int render_calls() const { return std::numeric_limits<int>::max(); }
 };
 
 /// How the networks of a model are held in memory, and how its flow is solved.
