@@ -14,6 +14,7 @@
 
 #include "models/sine_positions.h"
 #include "models/t2s_guard.h"
+#include "models/token_slots.h"
 #include "src/core/log.h"
 
 namespace tts {
@@ -215,6 +216,10 @@ T2S::State T2S::make_state(std::int64_t rows, std::int64_t capacity) const {
   state.scores_ = FloatBuffer(size(config_.heads * capacity));
   reserve_scratch(state, rows);
   return state;
+}
+
+std::uint64_t T2S::row_bytes(std::int64_t positions) const {
+  return slot_bytes(config_, precision_, positions);
 }
 
 std::unique_ptr<TokenState> T2S::make_token_state(std::int64_t rows, std::int64_t capacity) const {

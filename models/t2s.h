@@ -108,10 +108,8 @@ class T2S final : public TokenModel {
   [[nodiscard]] const T2SConfig& config() const noexcept override { return config_; }
   [[nodiscard]] T2SPrecision precision() const noexcept override { return precision_; }
   [[nodiscard]] std::int64_t window() const noexcept override { return window_; }
-  /// Memory is touched as rows fill, so all that is wanted.
-  [[nodiscard]] std::int64_t rows_with_room(std::int64_t wanted, std::int64_t /*capacity*/) const override {
-    return wanted;
-  }
+  [[nodiscard]] std::uint64_t row_bytes(std::int64_t positions) const override;
+  [[nodiscard]] std::optional<std::uint64_t> device_memory() const override { return std::nullopt; }
 
   /// Room for `rows` utterances of `capacity` positions (phonemes + prompt + tokens) each. Memory is touched as it
   /// fills: 2 * layers * attended * 4 bytes per position, at reduced precision half of it.

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -73,8 +74,10 @@ class TokenModel {
   [[nodiscard]] std::int64_t capacity_for(std::int64_t phonemes, std::int64_t prompt, std::int64_t tokens) const {
     return phonemes + prompt + (window() > 0 && window() < tokens ? window() : tokens);
   }
-  /// Rows of this capacity that the device has memory for now, at most `wanted`; 0: none.
-  [[nodiscard]] virtual std::int64_t rows_with_room(std::int64_t wanted, std::int64_t capacity) const = 0;
+  /// Bytes of keys and values that one row of so many positions takes.
+  [[nodiscard]] virtual std::uint64_t row_bytes(std::int64_t positions) const = 0;
+  /// Bytes that are free now where they would lie; nothing: in the machine's own memory.
+  [[nodiscard]] virtual std::optional<std::uint64_t> device_memory() const = 0;
 
   /// Room for `rows` utterances of `capacity` positions (phonemes + prompt + tokens) each. Throws std::bad_alloc or
   /// std::runtime_error when there is none.

@@ -148,7 +148,10 @@ class CudaT2S final : public TokenModel {
   [[nodiscard]] const T2SConfig& config() const noexcept override { return config_; }
   [[nodiscard]] T2SPrecision precision() const noexcept override { return precision_; }
   [[nodiscard]] std::int64_t window() const noexcept override { return window_; }
-  [[nodiscard]] std::int64_t rows_with_room(std::int64_t wanted, std::int64_t capacity) const override;
+  [[nodiscard]] std::uint64_t row_bytes(std::int64_t positions) const override {
+    return 4 * static_cast<std::uint64_t>(config_.layers * config_.attended() * positions);
+  }
+  [[nodiscard]] std::optional<std::uint64_t> device_memory() const override { return free_memory(device_); }
   [[nodiscard]] std::unique_ptr<TokenState> make_token_state(std::int64_t rows, std::int64_t capacity) const override;
   void start_row(std::span<const std::int32_t> phonemes, std::span<const float> bert,
                  std::span<const std::int32_t> prompt, TokenState& state, std::int64_t row) const override;
@@ -558,16 +561,6 @@ Graph CudaT2S::capture(std::int64_t n, CudaState& state) const {
 }
 
 // ---- the interface
-
-std::int64_t CudaT2S::rows_with_room(std::int64_t wanted, std::int64_t capacity) const {
-  use_device();
-  std::size_t free = 0;
-  std::size_t total = 0;
-  check(cudaMemGetInfo(&free, &total), "the free memory");
-  const double usable = 0.9 * static_cast<double>(free);
-  const double of_row = 4.0 * static_cast<double>(config_.layers * config_.attended() * capacity);
-  return std::min(wanted, static_cast<std::int64_t>(usable / of_row));
-}
 
 std::unique_ptr<TokenState> CudaT2S::make_token_state(std::int64_t rows, std::int64_t capacity) const {
   if (rows < 1 || capacity < 1) {

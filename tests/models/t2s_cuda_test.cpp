@@ -335,9 +335,8 @@ TEST_SUITE("models/t2s_cuda") {
     model->start_row(random_ids(4, 30, 1), {}, {}, *state, 0);
     const std::size_t before = machine.used;
     machine.memory = machine.used + (std::size_t{8} << 20U);
-    // 2 layers x 128 columns x 2 x 2 bytes a position
-    CHECK(model->rows_with_room(1000, 1024) == 7);
-    CHECK(model->rows_with_room(3, 1024) == 3);
+    CHECK(model->row_bytes(1024) == std::size_t{1} << 20U);  // 2 layers x 128 columns x 2 x 2 bytes a position
+    CHECK(model->device_memory() == std::size_t{8} << 20U);
     std::string message;
     try {
       (void)model->make_token_state(64, 1024);
@@ -346,12 +345,13 @@ TEST_SUITE("models/t2s_cuda") {
     }
     CHECK(message.find("64 MiB of keys and values: out of memory") != std::string::npos);
     CHECK(machine.used == before);  // nothing was lost on the way
-    TokenSlots slots(*model, 1000, 1024);
-    CHECK(slots.count() == 7);
+    TokenSlots slots(*model, 7, 1024);
     {
       const auto slot = slots.take(1000);
       REQUIRE(slot);
       CHECK(slot->state().rows() == 7);
+      CHECK_THROWS_AS((void)slots.take(5000), CudaError);  // a text of its own memory
+      CHECK(slots.free() == 6);
     }
     step(*model, *state, {0}, {3});
     CHECK(std::isfinite(state->logits(0)[0]));
