@@ -15,6 +15,9 @@ if(SONORANT_CUDA STREQUAL "AUTO" AND (SONORANT_NVCC OR CMAKE_CUDA_COMPILER OR DE
   # Machine code of Hopper, and PTX for what is newer. Older ones: 80, 86, 89.
   if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
     set(CMAKE_CUDA_ARCHITECTURES 90)
+    if(DEFINED ENV{CUDAARCHS})
+      set(CMAKE_CUDA_ARCHITECTURES "$ENV{CUDAARCHS}")
+    endif()
   endif()
   # find_package(Torch) of a CUDA build sets these its own way.
   set(SONORANT_CUDA_ARCHITECTURES "${CMAKE_CUDA_ARCHITECTURES}")

@@ -183,7 +183,7 @@ class CudaT2S final : public TokenModel {
   void linear(const Linear& layer, LinearArgs args, const Pass& pass) const;
   template <class F, int kWidth>
   void attend_width(const AttendArgs& args, const Pass& pass) const;
-  [[nodiscard]] Graph capture(std::int64_t n, CudaState& state) const;
+  void step_and_capture(std::int64_t n, CudaState& state) const;
   void check_token(std::int32_t token) const;
 
   [[nodiscard]] std::vector<uint4> packed(const std::vector<float>& weight, std::int64_t out, std::int64_t in) const;
@@ -541,23 +541,25 @@ void CudaT2S::enqueue(const Pass& pass, const CudaState& state) const {
   }
 }
 
-Graph CudaT2S::capture(std::int64_t n, CudaState& state) const {
+/// The first step of a batch of this size, kernel by kernel, which also loads them; the graph is for the next one.
+/// Where the driver makes none, all go this way.
+void CudaT2S::step_and_capture(std::int64_t n, CudaState& state) const {
   Pass pass;
   pass.work = &state.step_work_;
   pass.from = state.step_entries_.on_device();
   pass.n = n;
   pass.stream = state.decode_.get();
-  const auto with = [&](bool overlaps) {
-    pass.overlaps = overlaps;
-    return Graph(pass.stream, [&] { enqueue(pass, state); });
-  };
-  if (can_overlap_) {
+  pass.overlaps = can_overlap_;
+  enqueue(pass, state);
+  check(cudaStreamSynchronize(pass.stream), "a decode step");
+  for (const bool overlaps : {can_overlap_, false}) {
     try {
-      return with(true);
-    } catch (const CudaError&) {  // a driver whose graphs know no edges within kernels
+      pass.overlaps = overlaps;
+      state.graphs_.emplace(n, Graph(pass.stream, [&] { enqueue(pass, state); }));
+      return;
+    } catch (const CudaError&) {  // perhaps its graphs know no edges within kernels
     }
   }
-  return with(false);
 }
 
 // ---- the interface
@@ -690,10 +692,12 @@ void CudaT2S::step_rows(std::span<const std::int64_t> rows, std::span<const std:
   }
   for (const std::int64_t row : rows) state.finish_prefill(row);
   use_device();
-  auto graph = state.graphs_.find(entries);
-  if (graph == state.graphs_.end()) graph = state.graphs_.emplace(entries, capture(entries, state)).first;
-  graph->second.launch(state.decode_.get());
-  check(cudaStreamSynchronize(state.decode_.get()), "a decode step");
+  if (const auto graph = state.graphs_.find(entries); graph != state.graphs_.end()) {
+    graph->second.launch(state.decode_.get());
+    check(cudaStreamSynchronize(state.decode_.get()), "a decode step");
+  } else {
+    step_and_capture(entries, state);
+  }
   for (const std::int64_t row : rows) {
     ++state.length_[size(row)];
     ++state.position_[size(row)];

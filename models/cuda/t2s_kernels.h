@@ -13,8 +13,8 @@
 
 namespace tts::TTS_CUDA_NAMESPACE {
 
-/// 32 bytes, written by the host.
-struct Entry {
+/// Written by the host; two loads of 16 bytes.
+struct alignas(16) Entry {
   std::int32_t row;      ///< of the cache; negative: nobody, for filling up a batch
   std::int32_t slot;     ///< where its key and value go
   std::int32_t cached;   ///< slots that it sees, its own included
@@ -181,31 +181,54 @@ __device__ __forceinline__ void fill_rows(const LinearArgs& a, const Norm<kQuads
   }
 }
 
+/// One output of one entry: what it takes beside the sum is read early, so that storing it waits for nothing.
 template <class F, Output kOut>
-__device__ __forceinline__ void put(const LinearArgs& a, std::int64_t i, int o, float v) {
-  if (o >= a.out) return;
-  if (a.bias != nullptr) v += a.bias[o];
-  if constexpr (kOut == Output::residual) {
-    a.y[i * a.out + o] = a.residual[i * a.out + o] + v;
-  } else if constexpr (kOut == Output::relu) {
-    a.low_out[i * a.out + o] = F::narrow(v > 0 ? v : v != v ? v : 0.0F);
-  } else if constexpr (kOut == Output::logits) {
-    const std::int64_t row = a.entries[i].row;
-    if (row >= 0) a.y[row * a.stride + o] = v;
-  } else {
-    const int hidden = a.heads * a.width;
-    if (o < hidden) {
-      a.y[i * hidden + o] = v;
-      return;
+struct Result {
+  std::int64_t at = -1;  ///< in the output; negative: nowhere
+  float bias = 0;
+  float residual = 0;
+  std::uint16_t* cache = nullptr;  ///< of Output::qkv, for keys and values
+
+  /// After wait_for_previous().
+  __device__ __forceinline__ void load(const LinearArgs& a, std::int64_t i, int o) {
+    if (o >= a.out) return;
+    if (a.bias != nullptr) bias = a.bias[o];
+    if constexpr (kOut == Output::residual) {
+      at = i * a.out + o;
+      residual = a.residual[at];
+    } else if constexpr (kOut == Output::relu) {
+      at = i * a.out + o;
+    } else if constexpr (kOut == Output::logits) {
+      const std::int64_t row = a.entries[i].row;
+      if (row >= 0) at = row * a.stride + o;
+    } else {
+      const int attended = a.heads * a.width;
+      if (o < attended) {
+        at = i * attended + o;
+        return;
+      }
+      const std::int64_t row = a.entries[i].row;
+      const std::int64_t slot = a.entries[i].slot;
+      if (row < 0) return;
+      const int column = (o - attended) % attended;
+      cache = o < 2 * attended ? a.keys : a.values;
+      at = ((row * a.heads + column / a.width) * a.capacity + slot) * a.width + column % a.width;
     }
-    const Entry& e = a.entries[i];
-    if (e.row < 0) return;
-    const int column = (o - hidden) % hidden;
-    const std::int64_t head = static_cast<std::int64_t>(e.row) * a.heads + column / a.width;
-    std::uint16_t* const cache = o < 2 * hidden ? a.keys : a.values;
-    cache[(head * a.capacity + e.slot) * a.width + column % a.width] = F::narrow(v);
   }
-}
+  __device__ __forceinline__ void store(const LinearArgs& a, float sum) const {
+    if (at < 0) return;
+    const float v = sum + bias;
+    if constexpr (kOut == Output::residual) {
+      a.y[at] = residual + v;
+    } else if constexpr (kOut == Output::relu) {
+      a.low_out[at] = F::narrow(v > 0 ? v : v != v ? v : 0.0F);
+    } else if (kOut == Output::qkv && cache != nullptr) {
+      cache[at] = F::narrow(v);
+    } else {
+      a.y[at] = v;
+    }
+  }
+};
 
 /// A linear layer for up to sixteen entries, bound by the reading of its weights: each block has kTiles times eight
 /// outputs, each of its `slices` warps a slice of the inputs. Weights of the first kAhead fragments are on their way
@@ -242,6 +265,17 @@ static __global__ void __launch_bounds__(512) linear_small(const LinearArgs a) {
   if (kIn == Input::normed && warp < a.n) norm.load(a);
   wait_for_previous();
   let_next_begin();
+
+  // Each thread's first result; there are seldom more of them than threads.
+  const int of_tile = a.n * kTileOutputs;
+  const auto load_result = [&](int i) {
+    Result<F, kOut> result;
+    if (i < kTiles * of_tile) {
+      result.load(a, i % of_tile / kTileOutputs, (first_tile + i / of_tile) * kTileOutputs + i % kTileOutputs);
+    }
+    return result;
+  };
+  Result<F, kOut> result = load_result(static_cast<int>(threadIdx.x));
 
   auto* const rows = reinterpret_cast<std::uint16_t*>(shared_memory());
   float* sums = reinterpret_cast<float*>(shared_memory());
@@ -280,14 +314,13 @@ static __global__ void __launch_bounds__(512) linear_small(const LinearArgs a) {
     if (group + 8 < a.n) *reinterpret_cast<float2*>(to + 8 * kTileOutputs) = {c[t][2], c[t][3]};
   }
   __syncthreads();
-  const int of_tile = a.n * kTileOutputs;
   for (int i = static_cast<int>(threadIdx.x); i < kTiles * of_tile; i += static_cast<int>(blockDim.x)) {
-    const int t = i / of_tile;
-    const int entry = i % of_tile / kTileOutputs;
-    const float* from = sums + (t * kSmallEntries + entry) * kTileOutputs + i % kTileOutputs;
+    if (i != static_cast<int>(threadIdx.x)) result = load_result(i);
+    const float* from =
+        sums + (i / of_tile * kSmallEntries + i % of_tile / kTileOutputs) * kTileOutputs + i % kTileOutputs;
     float total = from[0];
     for (int s = 1; s < a.slices; ++s) total += from[s * kTiles * kSmallEntries * kTileOutputs];
-    put<F, kOut>(a, entry, (first_tile + t) * kTileOutputs + i % kTileOutputs, total);
+    result.store(a, total);
   }
 }
 
@@ -395,7 +428,10 @@ static __global__ void __launch_bounds__(128) linear_large(const LinearArgs a) {
       TTS_UNROLL
       for (int k = 0; k < 4; ++k) {
         const int entry = 16 * half + 8 * (k / 2) + group;
-        if (entry < n) put<F, kOut>(a, first + entry, (tile + t) * kTileOutputs + 2 * part + k % 2, total[half][t][k]);
+        if (entry >= n) continue;
+        Result<F, kOut> result;
+        result.load(a, first + entry, (tile + t) * kTileOutputs + 2 * part + k % 2);
+        result.store(a, total[half][t][k]);
       }
     }
   }

@@ -156,7 +156,7 @@ TEST_SUITE("models/t2s_cuda") {
       return copy(state->logits());
     };
     // Both kinds of linear layer, full batches and filled-up ones; rows in any order.
-    for (const std::size_t n : {std::size_t{5}, std::size_t{17}, kMost}) {
+    for (const std::size_t n : {std::size_t{5}, kMost}) {
       CAPTURE(n);
       const auto state = model->make_token_state(static_cast<std::int64_t>(n), 64);
       std::vector<std::int64_t> rows(n);
@@ -164,7 +164,7 @@ TEST_SUITE("models/t2s_cuda") {
         rows[i] = static_cast<std::int64_t>(n - 1 - i);
         model->start_row(phonemes[i], {}, {}, *state, rows[i]);
       }
-      for (std::size_t t = 0; t < 2; ++t) {
+      for (std::size_t t = 0; t < 2; ++t) {  // one without and one with the graph
         std::vector<std::int32_t> newest;
         for (std::size_t i = 0; i < n; ++i) newest.push_back(tokens[i][t]);
         step(*model, *state, rows, newest);
@@ -304,12 +304,15 @@ TEST_SUITE("models/t2s_cuda") {
       (void)state->logits(row);
     }
     machine.syncs = 0;
-    for (int i = 0; i < 3; ++i) step(*model, *state, {0, 1, 2}, {1, 2, 3});
-    step(*model, *state, {4}, {1});
-    step(*model, *state, {0, 1, 2, 3, 4}, {1, 2, 3, 4, 5});
+    for (int i = 0; i < 2; ++i) {  // the first step of a size makes its graph
+      step(*model, *state, {0, 1, 2}, {1, 2, 3});
+      step(*model, *state, {4}, {1});
+      step(*model, *state, {0, 1, 2, 3, 4}, {1, 2, 3, 4, 5});
+      step(*model, *state, {4, 0, 1, 2}, {1, 2, 3, 4});
+    }
     CHECK(machine.graphs == 3);
     CHECK(machine.launches == 5);
-    CHECK(machine.syncs == 5);
+    CHECK(machine.syncs == 8);
   }
 
   TEST_CASE("a NaN in one row stays in it") {
@@ -365,6 +368,7 @@ TEST_SUITE("models/t2s_cuda") {
     const auto model = on_gpu(config, random_t2s_weights(config, 7));
     const auto state = model->make_token_state(1, 16);
     model->start_row(random_ids(4, 30, 1), {}, {}, *state, 0);
+    step(*model, *state, {0}, {3});
     machine.fail_launch_in = 2;
     step(*model, *state, {0}, {3});
     CHECK_THROWS_WITH_AS(step(*model, *state, {0}, {3}), doctest::Contains("a decode step"), CudaError);
