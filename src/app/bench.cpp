@@ -108,28 +108,28 @@ std::string utc_now() {
   return text;
 }
 
+double ms_since(Clock::time_point start) {
+  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+}
+
+}  // namespace
+
 void read_memory(BenchReport& report) {
   const MemoryUse memory = memory_use();
   report.rss_mb = memory.rss_mb;
   report.peak_rss_mb = memory.peak_rss_mb;
 }
 
-double ms_since(Clock::time_point start) {
-  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
-}
-
-std::string text_of(const BenchCommand& command) {
+std::string bench_text(const BenchCommand& command) {
   return command.text.empty() ? kText : command.text;
 }
-
-}  // namespace
 
 void describe(BenchReport& report, const BenchCommand& command) {
   report.machine = describe_machine(std::move(report.machine));
   report.started = utc_now();
   report.commit = command.commit;
   report.voice = command.voice;
-  report.text = text_of(command);
+  report.text = bench_text(command);
 }
 
 Result<void> bench(BenchReport& report, Synthesizer& synthesizer, const BenchCommand& command,
@@ -399,6 +399,16 @@ std::string to_json(const BenchReport& report) {
         .raw("audio_ms", to_json(report.audio_ms))
         .raw("stages", stages.done());
   }
+  if (!report.stages_alone.empty()) {
+    std::vector<std::string> stages;
+    for (const StageReport& each : report.stages_alone) {
+      JsonObject stage;
+      stage.text("stage", each.stage);
+      if (each.at > 0) stage.integer("at", each.at);
+      stages.push_back(stage.text("unit", each.unit).raw("spread", to_json(each.spread)).done());
+    }
+    json.raw("stages_alone", json_list(stages));
+  }
   if (report.socket_first_packet_ms) json.raw("socket_first_packet_ms", to_json(*report.socket_first_packet_ms));
   if (!report.loads.empty()) json.raw("streams", streams_to_json(report));
   return json.real("rss_mb", report.rss_mb).real("peak_rss_mb", report.peak_rss_mb).done() + "\n";
@@ -414,6 +424,13 @@ std::string to_text(const BenchReport& report) {
     out += to_line("audio, ms", report.audio_ms);
     for (const auto& [name, value] : report.stages) out += to_line("  " + name, value);
     out += formatted("\nRSS %.0f MB, peak %.0f MB\n", report.rss_mb, report.peak_rss_mb);
+  }
+  if (!report.stages_alone.empty()) {
+    out += "\nstages alone\n";
+    for (const StageReport& each : report.stages_alone) {
+      const std::string at = each.at > 0 ? " " + std::to_string(each.at) : "";
+      out += to_line("  " + each.stage + at + ", " + each.unit, each.spread);
+    }
   }
   if (!report.loads.empty()) {
     out += "\n";
