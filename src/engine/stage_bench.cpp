@@ -90,7 +90,7 @@ std::vector<StageFigures> measure_stages(const EngineConfig& config, const std::
   options.lang = lang;
   options.languages = manifest.languages;
   options.word_separator = manifest.word_separator;
-  const auto characters = static_cast<double>(count_code_points(text));
+  const auto characters = static_cast<double>(utf8::count_code_points(text));
   if (begins("front end")) {
     const auto ms = repeat([&] { (void)frontend.phonemize(text, options); });
     out.push_back({"front_end", 0, "us/character", each(ms, [&](double t) { return 1000 * t / characters; })});
