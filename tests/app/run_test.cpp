@@ -79,9 +79,10 @@ TEST_SUITE("app/run") {
     CHECK(program.out.find("front_end, us/character") != std::string::npos);
     CHECK(program.out.find("decode_step 8, ms") != std::string::npos);
     CHECK(program.run({"bench", "--stages", "--runs", "0", "--json"}) == 0);
-    CHECK(program.out.find(R"("stages_alone":[{"stage":"front_end","unit":"us/character","spread":{"p50":2,)") !=
+    CHECK(program.out.find(R"("stages_alone": [{"stage": "front_end", "unit": "us/character", "spread": {"p50": 2,)") !=
           std::string::npos);
-    CHECK(program.out.find(R"({"stage":"decode_step","at":8,"unit":"ms","spread":{"p50":0.5,)") != std::string::npos);
+    CHECK(program.out.find(R"({"stage": "decode_step", "at": 8, "unit": "ms", "spread": {"p50": 0.5,)") !=
+          std::string::npos);
     program.fails({"bench", "--stages", "--runs", "0", "--voice", "nobody"}, "there is no \"nobody\"");
     program.fails({"bench", "--stages", "--runs", "1"}, "no engine is wanted");
   }
