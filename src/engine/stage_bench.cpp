@@ -12,8 +12,8 @@
 #include <c10/core/InferenceMode.h>
 
 #include "models/acoustic_times.h"
+#include "models/make_token_model.h"
 #include "models/manifest.h"
-#include "models/t2s.h"
 #include "src/audio/opus_encoder.h"
 #include "src/audio/resampler.h"
 #include "src/core/utf8.h"
@@ -98,9 +98,15 @@ std::vector<StageFigures> measure_stages(const EngineConfig& config, const std::
 
   if (begins("token model")) {
     const T2SConfig& sizes = manifest.t2s.config;
-    const T2S t2s(sizes, WeightScope(load_weights(manifest.t2s.file), "model"), config.networks.t2s);
+    const auto t2s = make_token_model(sizes, WeightScope(load_weights(manifest.t2s.file), "model"), config.networks.t2s,
+                                      config.networks.device);
     constexpr std::int64_t kRows = 32;
-    T2S::State state = t2s.make_state(kRows, 320);
+    const auto state = t2s->make_token_state(kRows, 320);
+    const auto start = [&](std::span<const std::int32_t> words, std::span<const std::int32_t> before,
+                           std::int64_t row) {
+      t2s->start_row(words, {}, before, *state, row);
+      (void)state->logits(row);  // waits for it
+    };
     const auto phonemes = some_ids(150, sizes.phoneme_vocab);
     const auto tokens = some_ids(100, sizes.eos());
     const std::span<const std::int32_t> all(phonemes);
@@ -108,7 +114,7 @@ std::vector<StageFigures> measure_stages(const EngineConfig& config, const std::
     for (const std::size_t positions : {50, 250}) {
       if (!begins("prefill, " + std::to_string(positions) + " positions")) break;
       const std::size_t n_text = positions * 3 / 5;
-      const auto ms = repeat([&] { t2s.prefill(all.first(n_text), {}, prompt.first(positions - n_text), state); });
+      const auto ms = repeat([&] { start(all.first(n_text), prompt.first(positions - n_text), 0); });
       out.push_back({"prefill", static_cast<int>(positions), "positions/s",
                      each(ms, [&](double t) { return 1000.0 * static_cast<double>(positions) / t; })});
     }
@@ -116,12 +122,12 @@ std::vector<StageFigures> measure_stages(const EngineConfig& config, const std::
       if (!begins("decode step, " + std::to_string(rows) + " rows")) break;
       std::vector<std::int64_t> which;
       for (std::int64_t row = 0; row < rows; ++row) {
-        t2s.prefill(all.first(90), {}, prompt.first(60), state, row);
+        start(all.first(90), prompt.first(60), row);
         which.push_back(row);
       }
       const std::vector<std::int32_t> newest(which.size(), 5);
       std::vector<double> ms;
-      for (int i = 0; i < 20; ++i) ms.push_back(ms_of([&] { t2s.step(which, newest, state); }));
+      for (int i = 0; i < 20; ++i) ms.push_back(ms_of([&] { t2s->step_rows(which, newest, *state); }));
       out.push_back({"decode_step", static_cast<int>(rows), "ms", std::move(ms)});
     }
   }
