@@ -127,11 +127,11 @@ std::vector<StageFigures> measure_stages(const EngineConfig& config, const std::
       }
       const std::vector<std::int32_t> newest(which.size(), 5);
       std::vector<double> ms;
-      for (int i = 0; i < 20; ++i)
-        ms.push_back(ms_of([&] {
-          t2s->step_rows(which, newest, *state);
-          (void)state->logits(which.back());
-        }));
+      const auto step = [&] {
+        t2s->step_rows(which, newest, *state);
+        (void)state->logits(which.back());
+      };
+      for (int i = 0; i < 20; ++i) ms.push_back(ms_of(step));
       out.push_back({"decode_step", static_cast<int>(rows), "ms", std::move(ms)});
     }
   }
