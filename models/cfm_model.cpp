@@ -10,6 +10,7 @@
 #include <ATen/ops/zeros.h>
 #include <c10/core/InferenceMode.h>
 
+#include "models/acoustic_times.h"
 #include "models/frame_stretch.h"
 #include "models/layers.h"
 #include "models/noise.h"
@@ -150,18 +151,26 @@ class CfmModel::Stream final : public TokenRenderer {
 
   std::vector<float> push(std::span<const std::int32_t> tokens, bool last) override {
     const c10::InferenceMode inference;
-    const at::Tensor frames = encoder_.push(tokens, last);
-    if (frames.size(0) > 0) {
-      bridged_.append(model_.features_.bridge(frames));
+    {
+      const AcousticWork work(&AcousticTimes::encoder);
+      const at::Tensor frames = encoder_.push(tokens, last);
+      if (frames.size(0) > 0) {
+        bridged_.append(model_.features_.bridge(frames));
+      }
+      condition(last);
     }
-    condition(last);
-    const at::Tensor mel = model_.policy_.lookahead ? sample(last) : sample_all(last);
+    at::Tensor mel;
+    {
+      const AcousticWork work(&AcousticTimes::flow);
+      mel = model_.policy_.lookahead ? sample(last) : sample_all(last);
+    }
     if (mel.size(0) == 0 && !last) {
       return {};
     }
     if (last && made_ == 0) {
       return {};  // no tokens at all
     }
+    const AcousticWork work(&AcousticTimes::vocoder);
     return vocoder_.push(denormalize_mel(mel), last);
   }
 
@@ -281,6 +290,7 @@ std::unique_ptr<TokenRenderer> CfmModel::begin(std::span<const std::int32_t> pho
   if (options.prompt_frames < 0) {
     throw ModelError("prompt frames: got " + std::to_string(options.prompt_frames) + ", wanted >= 0");
   }
+  const AcousticWork work(&AcousticTimes::encoder);
   return std::make_unique<Stream>(*this, phonemes, speaker, options);
 }
 
