@@ -15,9 +15,12 @@ enum class AcousticPrecision {
 /// "auto", "fp32", "bf16".
 [[nodiscard]] constexpr const char* to_string(AcousticPrecision precision) noexcept {
   switch (precision) {
-    case AcousticPrecision::automatic: return "auto";
-    case AcousticPrecision::fp32: return "fp32";
-    case AcousticPrecision::bf16: return "bf16";
+    case AcousticPrecision::automatic:
+      return "auto";
+    case AcousticPrecision::fp32:
+      return "fp32";
+    case AcousticPrecision::bf16:
+      return "bf16";
   }
   return "";
 }

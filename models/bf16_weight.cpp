@@ -1,8 +1,6 @@
 #include "models/bf16_weight.h"
 
 #include <algorithm>
-#include <bit>
-#include <cmath>
 
 namespace tts {
 namespace {
@@ -34,11 +32,11 @@ Bf16Weight::Bf16Weight(const float* weight, std::int64_t out, std::int64_t taps,
     while (end > panel.first_tap && is_zero(panel, end - 1)) --end;
     panel.taps = end - panel.first_tap;
     panel.at = size;
-    size += panel.taps * pairs * panel.vectors * kLanes;
+    size += 2 * panel.taps * pairs * panel.vectors * kLanes;
     panels_.push_back(panel);
   }
-  packed_ = FloatBuffer(static_cast<std::size_t>(size), true);
-  auto* to = reinterpret_cast<Bf16*>(packed_.data());
+  packed_ = AlignedBuffer<Bf16>(static_cast<std::size_t>(size), /*huge=*/true);
+  Bf16* to = packed_.data();
   for (const Panel& panel : panels_) {
     for (std::int64_t tap = panel.first_tap; tap < panel.first_tap + panel.taps; ++tap) {
       for (std::int64_t pair = 0; pair < pairs; ++pair) {
@@ -61,7 +59,7 @@ Bf16Product Bf16Weight::product(const Panel& panel, const Bf16* x, std::int64_t 
   p.tap_stride = tap_stride;
   p.taps = panel.taps;
   p.pairs = (in_ + 1) / 2;
-  p.weight = reinterpret_cast<const Bf16*>(packed_.data() + panel.at);
+  p.weight = packed_.data() + panel.at;
   p.vectors = panel.vectors;
   p.columns = panel.columns;
   return p;

@@ -48,7 +48,7 @@ class Bf16Weight {
   std::int64_t taps_ = 0;
   std::int64_t in_ = 0;
   std::vector<Panel> panels_;
-  FloatBuffer packed_;  ///< two bfloat16 numbers each
+  AlignedBuffer<Bf16> packed_;
   FloatBuffer bias_;
 };
 

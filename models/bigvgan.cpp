@@ -263,12 +263,7 @@ class Bigvgan::Cursor {
   }
 
   /// Keeps x until `n` more samples of it are asked for: returns the next n.
-  at::Tensor delay(const at::Tensor& x, std::int64_t n) {
-    at::Tensor& held = next().samples;
-    const at::Tensor all = !held.defined() || held.size(0) == 0 ? x : at::cat({held, x});
-    held = all.narrow(0, n, all.size(0) - n);
-    return all.narrow(0, 0, n);
-  }
+  at::Tensor delay(const at::Tensor& x, std::int64_t n) { return tts::delay(next().samples, x, n); }
   /// Samples that the delay `ahead` places further on could return if given x.
   [[nodiscard]] std::int64_t ready(std::size_t ahead, const at::Tensor& x) const {
     const std::size_t at = at_ + ahead;
@@ -320,9 +315,8 @@ at::Tensor Bigvgan::step(const at::Tensor& frames, State& state, bool last) cons
     throw ModelError("vocoder: got frames after the last, wanted none");
   }
   state.ended = last;
-  return in_pieces(frames, kPieceFrames, [&](const at::Tensor& piece, bool ends) {
-    return step_piece(piece, state, last && ends, nullptr);
-  });
+  return in_pieces(frames, kPieceFrames,
+                   [&](const at::Tensor& piece, bool ends) { return step_piece(piece, state, last && ends, nullptr); });
 }
 
 at::Tensor Bigvgan::step_piece(const at::Tensor& frames, State& state, bool last, const Probe* probe) const {
@@ -356,17 +350,7 @@ at::Tensor Bigvgan::step_piece(const at::Tensor& frames, State& state, bool last
       show("resblocks." + std::to_string(n), y);
       outs.push_back(y);
     }
-    // The wider blocks are behind the narrower ones.
-    std::int64_t n = cursor.ready(0, outs[0]);
-    for (std::size_t j = 1; j < per_stage; ++j) {
-      n = std::min(n, cursor.ready(j, outs[j]));
-    }
-    at::Tensor sum;
-    for (const at::Tensor& out : outs) {
-      const at::Tensor y = cursor.delay(out, n);
-      sum = sum.defined() ? sum.add_(y) : y.clone();
-    }
-    x = sum.div_(static_cast<double>(per_stage));
+    x = mean_of_blocks(cursor, outs);
   }
   x = cursor.activate(x, out_activation_);
   show("activation_post", x);

@@ -9,7 +9,6 @@
 
 #include "models/decode_guard.h"
 #include "models/sampling.h"
-#include "models/semantic_decoder.h"
 #include "models/t2s.h"
 
 namespace tts {

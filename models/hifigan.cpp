@@ -119,12 +119,7 @@ class Hifigan::Cursor {
   }
 
   /// Keeps x until `n` more samples of it are asked for: returns the next n.
-  at::Tensor delay(const at::Tensor& x, std::int64_t n) {
-    at::Tensor& held = next();
-    const at::Tensor all = !held.defined() || held.size(0) == 0 ? x : at::cat({held, x});
-    held = all.narrow(0, n, all.size(0) - n);
-    return all.narrow(0, 0, n);
-  }
+  at::Tensor delay(const at::Tensor& x, std::int64_t n) { return tts::delay(next(), x, n); }
   /// Samples that the delay `ahead` places further on could return if given x.
   [[nodiscard]] std::int64_t ready(std::size_t ahead, const at::Tensor& x) const {
     const std::size_t at = at_ + ahead;
@@ -180,7 +175,8 @@ at::Tensor Hifigan::forward(const at::Tensor& mel, const at::Tensor& condition, 
   for (std::int64_t b = 0; b < mel.size(0); ++b) {
     State state = initial_state(config_.condition > 0 ? condition[b].reshape({-1}) : at::Tensor());
     const at::Tensor frames = mel[b].t();
-    waves.push_back(probe != nullptr && !is_bf16() ? step_piece(frames, state, true, probe) : step(frames, state, true));
+    waves.push_back(probe != nullptr && !is_bf16() ? step_piece(frames, state, true, probe)
+                                                   : step(frames, state, true));
   }
   return at::stack(waves);
 }
@@ -211,9 +207,8 @@ at::Tensor Hifigan::step(const at::Tensor& frames, State& state, bool last) cons
     std::copy(wave.begin(), wave.end(), out.data_ptr<float>());
     return out;
   }
-  return in_pieces(frames, kPieceFrames, [&](const at::Tensor& piece, bool ends) {
-    return step_piece(piece, state, last && ends, nullptr);
-  });
+  return in_pieces(frames, kPieceFrames,
+                   [&](const at::Tensor& piece, bool ends) { return step_piece(piece, state, last && ends, nullptr); });
 }
 
 at::Tensor Hifigan::step_piece(const at::Tensor& frames, State& state, bool last, const Probe* probe) const {
@@ -243,17 +238,7 @@ at::Tensor Hifigan::step_piece(const at::Tensor& frames, State& state, bool last
       show("dec.resblocks." + std::to_string(i * per_stage + j), y);
       outs.push_back(y);
     }
-    // The wider blocks are behind the narrower ones.
-    std::int64_t n = cursor.ready(0, outs[0]);
-    for (std::size_t j = 1; j < per_stage; ++j) {
-      n = std::min(n, cursor.ready(j, outs[j]));
-    }
-    at::Tensor sum;
-    for (const at::Tensor& out : outs) {
-      const at::Tensor y = cursor.delay(out, n);
-      sum = sum.defined() ? sum.add_(y) : y.clone();
-    }
-    x = sum.div_(static_cast<double>(per_stage));
+    x = mean_of_blocks(cursor, outs);
   }
   x = cursor.conv(x, post_, 0.01F);  // 0.01 here, 0.1 everywhere else
   show("dec.conv_post", x);

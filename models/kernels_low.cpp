@@ -1,7 +1,6 @@
 #include "models/kernels_low.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 
 #include "models/kernels_low_impl.h"

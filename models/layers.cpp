@@ -16,9 +16,8 @@ namespace tts {
 Linear::Linear(const at::Tensor& weight, const at::Tensor& bias, Precision precision) {
   const at::Tensor w = weight.contiguous();
   const at::Tensor b = bias.defined() ? bias.contiguous() : at::Tensor();
-  const auto offsets = b.defined()
-                           ? std::span<const float>(b.data_ptr<float>(), static_cast<std::size_t>(b.numel()))
-                           : std::span<const float>();
+  const auto offsets = b.defined() ? std::span<const float>(b.data_ptr<float>(), static_cast<std::size_t>(b.numel()))
+                                   : std::span<const float>();
   if (precision == Precision::bf16) {
     bf16_ = std::make_shared<Bf16Weight>(w.data_ptr<float>(), w.size(0), 1, w.size(1), offsets);
   } else {
@@ -50,14 +49,7 @@ at::Tensor Linear::apply(const float* x, std::int64_t stride, std::int64_t rows,
     bf16_->apply(x, stride, rows, to, relu);
     return y;
   }
-  // The kernel sums a lone row in another order than rows in pairs: an odd last row is computed as a pair of itself.
-  const std::int64_t paired = rows - rows % 2;
-  packed_->apply(x, stride, paired, to, out(), relu);
-  if (rows > paired) {
-    std::vector<float> pair(static_cast<std::size_t>(2 * out()));
-    packed_->apply(x + paired * stride, 0, 2, pair.data(), out(), relu);
-    std::copy(pair.begin(), pair.begin() + out(), to + paired * out());
-  }
+  packed_->apply(x, stride, rows, to, out(), relu);
   return y;
 }
 

@@ -21,8 +21,9 @@ namespace tts {
 /// tests only; engine code passes null.
 using Probe = std::function<void(std::string_view name, const at::Tensor& value)>;
 
-/// Affine map of the last axis; also a convolution of kernel 1. The weight is packed once, for the precision of the scope
-/// it comes from (kernels.h, bf16_weight.h). A row of the result depends on its own row of the input only, to the last bit: this is what makes any chunking of a stream equal.
+/// Affine map of the last axis; also a convolution of kernel 1. The weight is packed once, for the precision of the
+/// scope it comes from (kernels.h, bf16_weight.h). A row of the result depends on its own row of the input only, to the
+/// last bit: this is what makes any chunking of a stream equal.
 class Linear {
  public:
   Linear() = default;

@@ -110,8 +110,8 @@ Polyphase make_polyphase(const at::Tensor& weight, const at::Tensor& bias, std::
     throw ModelError("upsampling kernel: got " + std::to_string(kernel) + ", wanted the rate " + std::to_string(rate) +
                      " or more by an even number");
   }
-  Polyphase p{.weight = {}, .bias = bias.repeat({rate}), .left = (kernel - 1 - cut) / rate,
-              .right = (rate - 1 + cut) / rate};
+  Polyphase p{
+      .weight = {}, .bias = bias.repeat({rate}), .left = (kernel - 1 - cut) / rate, .right = (rate - 1 + cut) / rate};
   // Sample r of frame a is the sum over frames a + o of tap r + cut - o * rate.
   const at::Tensor rows = at::zeros({rate, weight.size(1), p.left + 1 + p.right, weight.size(0)}, at::kFloat);
   for (std::int64_t r = 0; r < rate; ++r) {
@@ -141,6 +141,12 @@ at::Tensor SampleUpsampler::valid(const at::Tensor& x) const {
   at::Tensor out = at::empty({frames * rate_, out_}, at::kFloat);
   packed_->apply(x.data_ptr<float>(), in_, frames, out.data_ptr<float>(), rate_ * out_);
   return out;
+}
+
+at::Tensor delay(at::Tensor& held, const at::Tensor& x, std::int64_t n) {
+  const at::Tensor all = !held.defined() || held.size(0) == 0 ? x : at::cat({held, x});
+  held = all.narrow(0, n, all.size(0) - n);
+  return all.narrow(0, 0, n);
 }
 
 }  // namespace tts

@@ -1,10 +1,12 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <vector>
 
+#include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/cat.h>
 
@@ -39,8 +41,8 @@ class SampleConv {
 
 /// A transposed convolution as a convolution that makes `rate` samples of each frame.
 struct Polyphase {
-  at::Tensor weight;  ///< [rate * out, taps, in]
-  at::Tensor bias;    ///< [rate * out]
+  at::Tensor weight;                 ///< [rate * out, taps, in]
+  at::Tensor bias;                   ///< [rate * out]
   std::int64_t left = 0, right = 0;  ///< input frames before and behind its own that a frame's samples depend on
 };
 /// weight [in, out, kernel], bias [out]; (kernel - rate) / 2 samples are cut off both ends of the whole.
@@ -82,6 +84,25 @@ template <class Step>
     out.push_back(step(frames.narrow(0, at, piece), at + piece == n));
   }
   return at::cat(out);
+}
+
+/// Keeps x behind what is held until `n` more samples are asked for: returns the next n. x [samples, channels].
+[[nodiscard]] at::Tensor delay(at::Tensor& held, const at::Tensor& x, std::int64_t n);
+
+/// Mean of what the residual blocks of a stage gave, of which the wider ones are behind the narrower ones: `cursor` has
+/// ready() and delay() for each, in their order.
+template <class Cursor>
+[[nodiscard]] at::Tensor mean_of_blocks(Cursor& cursor, const std::vector<at::Tensor>& outs) {
+  std::int64_t n = cursor.ready(0, outs[0]);
+  for (std::size_t j = 1; j < outs.size(); ++j) {
+    n = std::min(n, cursor.ready(j, outs[j]));
+  }
+  at::Tensor sum;
+  for (const at::Tensor& out : outs) {
+    const at::Tensor y = cursor.delay(out, n);
+    sum = sum.defined() ? sum.add_(y) : y.clone();
+  }
+  return sum.div_(static_cast<double>(outs.size()));
 }
 
 }  // namespace tts

@@ -3,15 +3,11 @@
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>
-#include <string>
 
 namespace tts {
 
 SemanticDecoder::SemanticDecoder(const T2S& model, std::int64_t capacity)
-    : model_(model), own_(model.make_state(1, capacity)) {}
-
-SemanticDecoder::SemanticDecoder(const T2S& model, T2S::State& shared, std::int64_t row)
-    : model_(model), shared_(&shared), row_(row) {}
+    : model_(model), state_(model.make_state(1, capacity)) {}
 
 void SemanticDecoder::start(std::span<const std::int32_t> phonemes, std::span<const float> bert,
                             std::span<const std::int32_t> prompt, const Options& options, const NoiseSource& noise) {
@@ -21,38 +17,14 @@ void SemanticDecoder::start(std::span<const std::int32_t> phonemes, std::span<co
   reason_ = FinishReason::eos;  // of a start that throws
   const std::int64_t needed = model_.capacity_for(static_cast<std::int64_t>(phonemes.size()),
                                                   static_cast<std::int64_t>(prompt.size()), options_.max_tokens);
-  if (needed > state().capacity()) {
-    if (shared_ != nullptr) {
-      throw std::invalid_argument("T2S input of up to " + std::to_string(needed) + " positions, the state holds " +
-                                  std::to_string(state().capacity()));
-    }
-    own_ = model_.make_state(1, needed);
-  }
+  if (needed > state_.capacity()) state_ = model_.make_state(1, needed);
   history_.assign(prompt.begin(), prompt.end());
   history_.reserve(prompt.size() + static_cast<std::size_t>(options_.max_tokens));
   n_prompt_ = prompt.size();
   step_ = 0;
   pending_ = false;
-  model_.prefill(phonemes, bert, prompt, state(), row_);
+  model_.prefill(phonemes, bert, prompt, state_);
   reason_ = FinishReason::running;
-}
-
-bool SemanticDecoder::needs_step() const noexcept {
-  return pending_ && reason_ == FinishReason::running &&
-         static_cast<std::int64_t>(tokens().size()) < options_.max_tokens;
-}
-
-void SemanticDecoder::feed(std::span<SemanticDecoder* const> decoders) {
-  std::vector<std::int64_t> rows;
-  std::vector<std::int32_t> newest;
-  for (const SemanticDecoder* decoder : decoders) {
-    if (!decoder->needs_step()) continue;
-    rows.push_back(decoder->row_);
-    newest.push_back(decoder->history_.back());
-  }
-  if (rows.empty()) return;
-  decoders.front()->model_.step(rows, newest, decoders.front()->state());
-  for (SemanticDecoder* decoder : decoders) decoder->pending_ = false;
 }
 
 std::optional<std::int32_t> SemanticDecoder::next() {
@@ -61,12 +33,8 @@ std::optional<std::int32_t> SemanticDecoder::next() {
     reason_ = FinishReason::limit;
     return std::nullopt;
   }
-  if (pending_) {
-    const std::int32_t token = history_.back();
-    model_.step({&row_, 1}, {&token, 1}, state());
-    pending_ = false;
-  }
-  const std::span<const float> logits = state().logits(row_);
+  if (pending_) model_.step(history_.back(), state_);
+  const std::span<const float> logits = state_.logits();
   logits_.assign(logits.begin(), logits.end());
   if (!std::all_of(logits_.begin(), logits_.end(), [](float x) { return std::isfinite(x); })) {
     throw std::runtime_error("the T2S gave a value that is not finite");

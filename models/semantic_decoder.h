@@ -17,9 +17,8 @@ enum class FinishReason {
   limit,  ///< the longest allowed result was reached
 };
 
-/// Generates the semantic tokens of one text, one at a time, in a row of a T2S state: one of its own, or one of a state
-/// that several decoders share, whose tokens feed() takes together. Decoders of one state are for one thread at a time.
-/// The T2S and a shared state must outlive it.
+/// Generates the semantic tokens of one text, one at a time. Holds its own state; not for use by two threads at once.
+/// The T2S must outlive it.
 class SemanticDecoder {
  public:
   struct Options {
@@ -32,23 +31,16 @@ class SemanticDecoder {
 
   /// Room for `capacity` positions: phonemes + prompt + tokens. start() grows it when a text needs more.
   explicit SemanticDecoder(const T2S& model, std::int64_t capacity = 1024);
-  /// Row `row` of `shared`, which nobody else uses meanwhile.
-  SemanticDecoder(const T2S& model, T2S::State& shared, std::int64_t row);
 
   /// Runs the prefill. `bert` [phonemes, bert_dim] or empty; `prompt`: tokens of the reference audio, may be empty.
-  /// `noise` must outlive the generation. Throws std::invalid_argument as T2S::prefill does, and when a shared state
-  /// has not room for `options.max_tokens` tokens.
+  /// `noise` must outlive the generation. Throws std::invalid_argument as T2S::prefill does.
   void start(std::span<const std::int32_t> phonemes, std::span<const float> bert, std::span<const std::int32_t> prompt,
              const Options& options, const NoiseSource& noise);
   void start(std::span<const std::int32_t> phonemes, std::span<const float> bert, std::span<const std::int32_t> prompt,
              const Options& options, NoiseSource&& noise) = delete;
 
-  /// Runs the decode step that the next() of each of `decoders` needs, in one pass over the weights. They are distinct
-  /// and share one state; what a decoder draws does not depend on the others.
-  static void feed(std::span<SemanticDecoder* const> decoders);
-
-  /// The next token, or nothing when the speech has ended; see reason(). The first call costs no decode step, and one
-  /// after feed() none either. Throws std::runtime_error when the logits are not finite.
+  /// The next token, or nothing when the speech has ended; see reason(). The first call costs no decode step.
+  /// Throws std::runtime_error when the logits are not finite.
   [[nodiscard]] std::optional<std::int32_t> next();
 
   [[nodiscard]] FinishReason reason() const noexcept { return reason_; }
@@ -62,18 +54,12 @@ class SemanticDecoder {
   /// Steps drawn so far, the last one included.
   [[nodiscard]] std::int64_t steps() const noexcept { return step_; }
   /// For attention probes and caches.
-  [[nodiscard]] T2S::State& state() noexcept { return shared_ != nullptr ? *shared_ : *own_; }
-  [[nodiscard]] const T2S::State& state() const noexcept { return shared_ != nullptr ? *shared_ : *own_; }
-  [[nodiscard]] std::int64_t row() const noexcept { return row_; }
+  [[nodiscard]] T2S::State& state() noexcept { return state_; }
+  [[nodiscard]] const T2S::State& state() const noexcept { return state_; }
 
  private:
-  /// True when next() draws a token, and not at the first, the limit or the end.
-  [[nodiscard]] bool needs_step() const noexcept;
-
   const T2S& model_;
-  std::optional<T2S::State> own_;
-  T2S::State* shared_ = nullptr;
-  std::int64_t row_ = 0;
+  T2S::State state_;
   Sampler sampler_;
   Options options_;
   const NoiseSource* noise_ = nullptr;

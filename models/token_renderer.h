@@ -11,8 +11,6 @@ namespace tts {
 class TokenRenderer {
  public:
   virtual ~TokenRenderer() = default;
-  /// Does what needs no token yet, if it was not done at the beginning.
-  virtual void prepare() {}
   /// Takes the next tokens and returns all samples that are certain now and were not returned before. With `last`, also
   /// the rest; nothing may follow. How the tokens are cut into calls has no influence on the samples (up to float32
   /// rounding). Throws ModelError on a token outside the codebook or a push after the last.

@@ -39,9 +39,13 @@ at::Tensor widened(const at::Tensor& tensor) {
 
 }  // namespace
 
-void TensorMap::put(std::string key, at::Tensor tensor) { tensors_.insert_or_assign(std::move(key), widened(tensor)); }
+void TensorMap::put(std::string key, at::Tensor tensor) {
+  tensors_.insert_or_assign(std::move(key), widened(tensor));
+}
 
-bool TensorMap::has(std::string_view key) const { return tensors_.count(std::string(key)) > 0; }
+bool TensorMap::has(std::string_view key) const {
+  return tensors_.count(std::string(key)) > 0;
+}
 
 at::Tensor TensorMap::get(const std::string& key, at::IntArrayRef shape) const {
   const auto found = tensors_.find(key);
@@ -54,14 +58,22 @@ namespace {
 
 at::ScalarType to_scalar_type(Dtype dtype) {
   switch (dtype) {
-    case Dtype::f64: return at::kDouble;
-    case Dtype::f32: return at::kFloat;
-    case Dtype::f16: return at::kHalf;
-    case Dtype::bf16: return at::kBFloat16;
-    case Dtype::i64: return at::kLong;
-    case Dtype::i32: return at::kInt;
-    case Dtype::i8: return at::kChar;
-    case Dtype::u8: return at::kByte;
+    case Dtype::f64:
+      return at::kDouble;
+    case Dtype::f32:
+      return at::kFloat;
+    case Dtype::f16:
+      return at::kHalf;
+    case Dtype::bf16:
+      return at::kBFloat16;
+    case Dtype::i64:
+      return at::kLong;
+    case Dtype::i32:
+      return at::kInt;
+    case Dtype::i8:
+      return at::kChar;
+    case Dtype::u8:
+      return at::kByte;
   }
   throw ModelError("unknown element type");
 }
@@ -114,7 +126,9 @@ at::Tensor WeightScope::get(std::string_view name, at::IntArrayRef shape) const 
   return source_->get(key(name), shape);
 }
 
-bool WeightScope::has(std::string_view name) const { return source_->has(key(name)); }
+bool WeightScope::has(std::string_view name) const {
+  return source_->has(key(name));
+}
 
 at::Tensor fold_weight_norm(const WeightScope& scope, std::string_view name, at::IntArrayRef shape) {
   const std::string base = name.empty() ? std::string() : std::string(name) + ".";

@@ -13,8 +13,8 @@
 
 namespace tts {
 
-/// How the products of a network are computed. bf16: weights and what they are multiplied with rounded to bfloat16, sums
-/// in float32, for the layers that have such a form; needs bf16_kernels() (models/bf16_kernels.h).
+/// How the products of a network are computed. bf16: weights and what they are multiplied with rounded to bfloat16,
+/// sums in float32, for the layers that have such a form; needs bf16_kernels() (models/bf16_kernels.h).
 enum class Precision { fp32, bf16 };
 
 /// Where a model's tensors come from, looked up by full key. Implementations: TensorMap below, and the parity
@@ -42,9 +42,9 @@ class TensorMap final : public WeightSource {
   std::unordered_map<std::string, at::Tensor> tensors_;
 };
 
-/// Opens a safetensors file. It stays mapped while the source lives; a tensor is read, and widened to float32, each time
-/// it is asked for, so that nothing but what the layers keep takes memory. Throws ModelError naming the path and the
-/// fault.
+/// Opens a safetensors file. It stays mapped while the source lives; a tensor is read, and widened to float32, each
+/// time it is asked for, so that nothing but what the layers keep takes memory. Throws ModelError naming the path and
+/// the fault.
 [[nodiscard]] std::shared_ptr<const WeightSource> load_weights(const std::filesystem::path& path);
 
 /// A view of a source under a key prefix: scope("enc_p").get("proj.weight", {384, 192, 1}) reads

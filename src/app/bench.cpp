@@ -28,40 +28,11 @@ constexpr int kWarmUps = 2;
 constexpr const char* kText =
     "The harbour lay still this morning, and the first boats came back before noon. Nobody had expected them so early.";
 
-std::string number(double value) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.4g", value);
-  return text;
+std::string to_json(const Quantiles& q) {
+  JsonObject figures;
+  figures.real("p50", q.p50).real("p95", q.p95).real("p99", q.p99).real("min", q.least).real("max", q.most);
+  return figures.integer("n", q.count).done();
 }
-
-/// A JSON object, member by member.
-class JsonObject {
- public:
-  JsonObject& raw(std::string_view name, std::string_view json) {
-    out_ += out_.empty() ? '{' : ',';
-    append_json_string(out_, name);
-    out_ += ':';
-    out_ += json;
-    return *this;
-  }
-  JsonObject& text(std::string_view name, std::string_view value) { return raw(name, json_string(value)); }
-  JsonObject& real(std::string_view name, double value) { return raw(name, number(value)); }
-  JsonObject& integer(std::string_view name, std::int64_t value) { return raw(name, std::to_string(value)); }
-  JsonObject& flag(std::string_view name, bool value) { return raw(name, value ? "true" : "false"); }
-  JsonObject& spread(std::string_view name, const Quantiles& q) {
-    JsonObject figures;
-    figures.real("p50", q.p50).real("p95", q.p95).real("p99", q.p99).real("min", q.least).real("max", q.most);
-    return raw(name, figures.integer("n", q.count).take());
-  }
-  [[nodiscard]] std::string take() {
-    if (out_.empty()) out_ = '{';
-    out_ += '}';
-    return std::move(out_);
-  }
-
- private:
-  std::string out_;
-};
 
 std::string json_list(const std::vector<std::string>& items) {
   std::string out(1, '[');
@@ -271,15 +242,15 @@ std::string to_json(const LoadReport& load) {
       .integer("replies_done", load.replies_done)
       .integer("refused", load.refused)
       .real("refused_share", load.replies > 0 ? static_cast<double>(load.refused) / load.replies : 0)
-      .raw("errors", errors.take())
-      .spread("retry_after_ms", load.retry_after_ms)
-      .spread("first_packet_ms", load.first_packet_ms)
-      .spread("first_packet_from_word_ms", load.first_packet_from_word_ms)
+      .raw("errors", errors.done())
+      .raw("retry_after_ms", to_json(load.retry_after_ms))
+      .raw("first_packet_ms", to_json(load.first_packet_ms))
+      .raw("first_packet_from_word_ms", to_json(load.first_packet_from_word_ms))
       .integer("first_packets_owed", load.first_packets_owed)
       .integer("streams_heard", load.streams_heard)
       .real("share_streams_ok", load.share_streams_ok)
       .real("share_replies_ok", load.share_replies_ok)
-      .spread("worst_underrun_ms", load.worst_underrun_ms)
+      .raw("worst_underrun_ms", to_json(load.worst_underrun_ms))
       .real("worst_lag_ms", load.worst_lag_ms)
       .integer("underruns", load.underruns)
       .integer("packets", load.packets)
@@ -291,10 +262,10 @@ std::string to_json(const LoadReport& load) {
       .real("cpu_rtf", load.cpu_rtf)
       .real("server_cpu_seconds", load.server_cpu_seconds)
       .real("client_cpu_seconds", load.client_cpu_seconds)
-      .spread("client_late_ms", load.client_late_ms)
+      .raw("client_late_ms", to_json(load.client_late_ms))
       .real("rss_mb", load.rss_mb)
       .real("peak_rss_mb", load.peak_rss_mb)
-      .take();
+      .done();
 }
 
 std::string to_json(const Machine& machine) {
@@ -308,8 +279,8 @@ std::string to_json(const Machine& machine) {
       .raw("features", json_list(features))
       .real("memory_mb", machine.memory_mb)
       .text("system", machine.system)
-      .raw("libraries", libraries.take())
-      .take();
+      .raw("libraries", libraries.done())
+      .done();
 }
 
 std::string streams_to_json(const BenchReport& report) {
@@ -327,10 +298,10 @@ std::string streams_to_json(const BenchReport& report) {
       .integer("jitter_ms", load.jitter.count())
       .raw("credit_ms", load.credit ? std::to_string(load.credit->count()) : "null")
       .real("words_per_second", load.words_per_second)
-      .raw("hold", hold.take())
+      .raw("hold", hold.done())
       .raw("loads", json_list(loads))
       .raw("largest", report.largest ? std::to_string(*report.largest) : "null")
-      .take();
+      .done();
 }
 
 }  // namespace
@@ -422,15 +393,15 @@ std::string to_json(const BenchReport& report) {
       .integer("runs", report.runs);
   if (report.runs > 0) {
     JsonObject stages;
-    for (const auto& [name, value] : report.stages) stages.spread(name, value);
-    json.spread("first_audio_ms", report.first_audio_ms)
-        .spread("rtf", report.rtf)
-        .spread("audio_ms", report.audio_ms)
-        .raw("stages", stages.take());
+    for (const auto& [name, value] : report.stages) stages.raw(name, to_json(value));
+    json.raw("first_audio_ms", to_json(report.first_audio_ms))
+        .raw("rtf", to_json(report.rtf))
+        .raw("audio_ms", to_json(report.audio_ms))
+        .raw("stages", stages.done());
   }
-  if (report.socket_first_packet_ms) json.spread("socket_first_packet_ms", *report.socket_first_packet_ms);
+  if (report.socket_first_packet_ms) json.raw("socket_first_packet_ms", to_json(*report.socket_first_packet_ms));
   if (!report.loads.empty()) json.raw("streams", streams_to_json(report));
-  return json.real("rss_mb", report.rss_mb).real("peak_rss_mb", report.peak_rss_mb).take() + "\n";
+  return json.real("rss_mb", report.rss_mb).real("peak_rss_mb", report.peak_rss_mb).done() + "\n";
 }
 
 std::string to_text(const BenchReport& report) {

@@ -4,11 +4,11 @@
 #include <array>
 #include <cmath>
 #include <cstdlib>
-#include <ctime>
 #include <exception>
 #include <fstream>
 #include <iterator>
 #include <memory>
+#include <random>
 #include <span>
 #include <sstream>
 #include <type_traits>
@@ -30,6 +30,7 @@
 #include <boost/beast/core/tcp_stream.hpp>
 #include <boost/beast/websocket.hpp>
 
+#include "src/core/cpu_time.h"
 #include "src/core/json_string.h"
 #include "streaming/protocol.h"
 
@@ -78,18 +79,6 @@ void reset_peak_memory(const std::string& pid) {
   std::ofstream("/proc/" + pid + "/clear_refs") << "5";
 }
 
-double thread_cpu_seconds() {
-  timespec used{};
-  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
-  return static_cast<double>(used.tv_sec) + 1e-9 * static_cast<double>(used.tv_nsec);
-}
-
-double process_cpu_seconds() {
-  timespec used{};
-  ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
-  return static_cast<double>(used.tv_sec) + 1e-9 * static_cast<double>(used.tv_nsec);
-}
-
 // Two descriptors a stream, the server's end included.
 void allow_descriptors(int streams) {
   rlimit limit{};
@@ -98,13 +87,6 @@ void allow_descriptors(int streams) {
   if (limit.rlim_cur >= wanted) return;
   limit.rlim_cur = std::min(wanted, limit.rlim_max);
   (void)::setrlimit(RLIMIT_NOFILE, &limit);
-}
-
-std::uint64_t next_random(std::uint64_t& state) {  // splitmix64
-  std::uint64_t z = (state += 0x9E3779B97F4A7C15ULL);
-  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL;
-  z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL;
-  return z ^ (z >> 31);
 }
 
 std::size_t length_of_code_point(char lead) {
@@ -232,7 +214,7 @@ class Listener {
   websocket::stream<beast::tcp_stream> socket_;
   asio::steady_timer timer_;    // of talk()
   asio::steady_timer changed_;  // cancelled by listen() when there is news
-  std::uint64_t random_;
+  std::mt19937_64 random_;
   bool greeted_ = false;
   bool gone_ = false;  // the server has closed the socket
 
@@ -311,7 +293,7 @@ asio::awaitable<bool> Listener::reply() {
   const LoadOptions& options = run_.options;
   const std::string open =
       about("open", ",\"voice\":" + json_string(options.voice) + ",\"lang\":" + json_string(options.lang) +
-                        ",\"seed\":" + std::to_string(next_random(random_) >> 16) +
+                        ",\"seed\":" + std::to_string(random_() >> 16) +
                         ",\"format\":{\"codec\":\"opus\",\"rate\":48000,\"frame_ms\":20}");
   if (!co_await send(open)) co_return false;
   const auto wait_while = [this](Phase phase) -> asio::awaitable<void> {
@@ -328,7 +310,7 @@ asio::awaitable<bool> Listener::reply() {
     }
     const std::size_t which =
         (static_cast<std::size_t>(index_) * 7 + static_cast<std::size_t>(ctx_)) % options.replies.size();
-    const std::vector<Burst> bursts = to_bursts(options.replies[which], options.words_per_second, next_random(random_));
+    const std::vector<Burst> bursts = to_bursts(options.replies[which], options.words_per_second, random_());
     const Time begin = Clock::now();
     for (const Burst& burst : bursts) {
       if (burst.at.count() > 0) co_await sleep_until(begin + burst.at);
@@ -635,11 +617,12 @@ void Playback::starve(Time now) {
 
 std::vector<Burst> to_bursts(std::string_view text, double words_per_second, std::uint64_t seed) {
   const std::size_t first_end = first_sentence_end(text);
+  std::mt19937_64 random(seed);
   std::vector<Burst> bursts;
   double at_seconds = 0;
   std::size_t begin = 0;
   while (begin < text.size()) {
-    const int wanted = 1 + static_cast<int>(next_random(seed) % 4);
+    const int wanted = 1 + static_cast<int>(random() % 4);
     int words = 0;
     std::size_t end = begin;
     while (end < text.size() && words < wanted) {
@@ -652,7 +635,7 @@ std::vector<Burst> to_bursts(std::string_view text, double words_per_second, std
     burst.at = std::chrono::microseconds(static_cast<std::int64_t>(at_seconds * 1e6));
     burst.completes_first = begin < first_end && first_end <= end;
     bursts.push_back(std::move(burst));
-    const double unevenness = 0.5 + static_cast<double>(next_random(seed) % 1024) / 1024;  // 0.5 .. 1.5
+    const double unevenness = 0.5 + static_cast<double>(random() % 1024) / 1024;  // 0.5 .. 1.5
     at_seconds += std::max(words, 1) / words_per_second * unevenness;
     begin = end;
   }

@@ -45,19 +45,19 @@ struct Config {
     int slots = 32;                    ///< segments whose tokens are drawn together, of each model, 1 .. 1024
     /// Live streams take no more than this of the machine together; the next one waits, 1 .. 1000.
     int max_load_percent = 85;
-    std::chrono::milliseconds max_wait{2000};     ///< for room, then "overloaded", 0 .. 10 min
-    int reduce_above_percent = 70;                ///< at this load segments take reduced_flow_steps, 0 .. 1000
-    int reduced_flow_steps = 0;                   ///< of flow matching; 0: as many as the voice has, .. 1000
+    std::chrono::milliseconds max_wait{2000};  ///< for room, then "overloaded", 0 .. 10 min
+    int reduce_above_percent = 70;             ///< at this load segments take reduced_flow_steps, 0 .. 1000
+    int reduced_flow_steps = 0;                ///< of flow matching; 0: as many as the voice has, .. 1000
     std::string t2s_precision = "auto";  ///< of the token model: "auto", "fp32", "bf16", "int8" (models/t2s_options.h)
     int t2s_window = 0;                  ///< tokens back that it attends to beside text and prompt, 0: all, .. 4000
     std::string acoustic_precision = "auto";  ///< of the networks after the tokens: "auto", "fp32", "bf16"
-    int flow_steps = 0;                ///< of all voices' flow matching, 1 .. 128; 0: the voice's own, as for the next
-    std::string flow_solver;           ///< "euler", "midpoint", "heun" (models/flow_schedule.h)
-    std::string flow_grid;             ///< "uniform", "cosine", "sway:-0.5", or the times, "0,0.1,0.4,1"
-    std::string flow_guidance;         ///< rate of classifier-free guidance of v3 and v4, "0" (off) .. "10"
-    int flow_prompt_frames = 0;        ///< of the reference, that a window of v3 and v4 sees, .. 500
-    int max_utterances = 64;                      ///< live at once, 1 .. 4096
-    int max_queued_segments = 256;                ///< per utterance, 1 .. 65536
+    int flow_steps = 0;             ///< of all voices' flow matching, 1 .. 128; 0: the voice's own, as for the next
+    std::string flow_solver;        ///< "euler", "midpoint", "heun" (models/flow_schedule.h)
+    std::string flow_grid;          ///< "uniform", "cosine", "sway:-0.5", or the times, "0,0.1,0.4,1"
+    std::string flow_guidance;      ///< rate of classifier-free guidance of v3 and v4, "0" (off) .. "10"
+    int flow_prompt_frames = 0;     ///< of the reference, that a window of v3 and v4 sees, .. 500
+    int max_utterances = 64;        ///< live at once, 1 .. 4096
+    int max_queued_segments = 256;  ///< per utterance, 1 .. 65536
     std::chrono::milliseconds max_ahead{20'000};  ///< audio made but not taken, per utterance, 100 ms .. 1 h
   };
   struct Log {

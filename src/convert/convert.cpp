@@ -297,7 +297,8 @@ Result<Form> decide_form(const Source& source, const ConvertRequest& request, st
     by = "its first bytes, those of an official file,";
   }
   if (marked && !is_allowed(*marked)) {
-    return bad_file(label, by + " says " + to_string(*marked) + ", but its tensors are those of " + alternatives(allowed));
+    return bad_file(label,
+                    by + " says " + to_string(*marked) + ", but its tensors are those of " + alternatives(allowed));
   }
   if (request.form) {
     if (!is_allowed(*request.form)) {
@@ -385,26 +386,18 @@ class Workplace {
   fs::path folder_;
 };
 
-class JsonObject {
+/// Sizes that are left out when they are what the form publishes.
+class SizesObject : public JsonObject {
  public:
-  JsonObject& raw(std::string_view key, const std::string& value) {
-    text_ += (text_.size() > 1 ? ", " : "") + json_string(key) + ": " + value;
+  SizesObject& size(std::string_view key, std::int64_t value, std::int64_t published) {
+    if (value != published) integer(key, value);
     return *this;
   }
-  JsonObject& text(std::string_view key, std::string_view value) { return raw(key, json_string(value)); }
-  JsonObject& number(std::string_view key, std::int64_t value) { return raw(key, std::to_string(value)); }
-  /// Left out when it is what the form publishes.
-  JsonObject& size(std::string_view key, std::int64_t value, std::int64_t published) {
-    return value == published ? *this : number(key, value);
+  SizesObject& sizes(std::string_view key, const std::vector<std::int64_t>& value,
+                     const std::vector<std::int64_t>& published) {
+    if (value != published) raw(key, to_text(value));
+    return *this;
   }
-  JsonObject& sizes(std::string_view key, const std::vector<std::int64_t>& value,
-                    const std::vector<std::int64_t>& published) {
-    return value == published ? *this : raw(key, to_text(value));
-  }
-  [[nodiscard]] std::string done() const { return text_ + "}"; }
-
- private:
-  std::string text_ = "{";
 };
 
 // ---- The conversion -------------------------------------------------------------------------------------------------
@@ -727,23 +720,24 @@ class Conversion {
   Result<void> write_manifest(const fs::path& folder) {
     const VoiceSizes published = published_sizes(form_);
     JsonObject manifest;
-    manifest.number("format", 2).text("form", manifest_name(form_)).text("id", id_);
+    manifest.integer("format", 2).text("form", manifest_name(form_)).text("id", id_);
     manifest.text("name", request_.name.empty() ? id_ : request_.name).text("license", request_.license);
     manifest.raw("languages", R"(["zh", "en"])");
-    manifest.number("sample_rate_hz", form_ == Form::v3 ? 24000 : form_ == Form::v4 ? 48000 : 32000);
+    manifest.integer("sample_rate_hz", form_ == Form::v3 ? 24000 : form_ == Form::v4 ? 48000 : 32000);
     manifest.raw("text", R"({"word_separator": ""})");
 
     const T2sSizes& t = sizes_.t2s;
     const T2sSizes& pt = published.t2s;
-    JsonObject t2s;
-    t2s.text("file", "t2s.safetensors").size("layers", t.layers, pt.layers).size("hidden", t.hidden, pt.hidden);
+    SizesObject t2s;
+    t2s.text("file", "t2s.safetensors");
+    t2s.size("layers", t.layers, pt.layers).size("hidden", t.hidden, pt.hidden);
     t2s.size("heads", t.heads, pt.heads).size("phoneme_vocab", t.phoneme_vocab, pt.phoneme_vocab);
     t2s.size("vocab", t.vocab, pt.vocab).size("bert_dim", t.bert_dim, pt.bert_dim);
     manifest.raw("t2s", t2s.done());
 
     const AcousticSizes& a = sizes_.acoustic;
     const AcousticSizes& pa = published.acoustic;
-    JsonObject acoustic;
+    SizesObject acoustic;
     acoustic.text("file", "acoustic.safetensors");
     acoustic.size("codes", a.codes, pa.codes).size("code_dim", a.code_dim, pa.code_dim);
     acoustic.size("phonemes", a.phonemes, pa.phonemes).size("hidden", a.hidden, pa.hidden);
@@ -773,8 +767,9 @@ class Conversion {
     if (is_flow_matching) {
       const VocoderSizes& v = sizes_.vocoder;
       const VocoderSizes& pv = published.vocoder;
-      JsonObject vocoder;
-      vocoder.text("file", "vocoder.safetensors").size("channels", v.channels, pv.channels);
+      SizesObject vocoder;
+      vocoder.text("file", "vocoder.safetensors");
+      vocoder.size("channels", v.channels, pv.channels);
       vocoder.sizes("upsample_rates", v.upsample_rates, pv.upsample_rates);
       vocoder.sizes("upsample_kernels", v.upsample_kernels, pv.upsample_kernels);
       manifest.raw("vocoder", vocoder.done());

@@ -1,5 +1,7 @@
 #include "src/core/json_string.h"
 
+#include <cstdio>
+
 #include "src/core/utf8.h"
 
 namespace tts {
@@ -42,6 +44,20 @@ std::string json_string(std::string_view text) {
   std::string out;
   append_json_string(out, text);
   return out;
+}
+
+JsonObject& JsonObject::raw(std::string_view name, std::string_view json) {
+  if (text_.size() > 1) text_ += ", ";
+  append_json_string(text_, name);
+  text_ += ": ";
+  text_ += json;
+  return *this;
+}
+
+JsonObject& JsonObject::real(std::string_view name, double value) {
+  char digits[32];
+  std::snprintf(digits, sizeof digits, "%.4g", value);
+  return raw(name, digits);
 }
 
 }  // namespace tts

@@ -6,22 +6,20 @@
 #include <condition_variable>
 #include <deque>
 #include <exception>
-#include <functional>
 #include <limits>
 #include <mutex>
 #include <optional>
 #include <random>
-#include <stdexcept>
 #include <stop_token>
 #include <string>
 #include <thread>
 #include <utility>
 
 #include <sys/resource.h>
-#include <time.h>
 
 #include "src/core/assert.h"
 #include "src/core/bounded_queue.h"
+#include "src/core/cpu_time.h"
 #include "src/core/log.h"
 #include "src/engine/load_meter.h"
 #include "src/engine/schedule.h"
@@ -48,11 +46,31 @@ double seconds_of(Clock::time_point time) {
   return std::chrono::duration<double>(time.time_since_epoch()).count();
 }
 
-/// Processor time of the calling thread.
-double thread_seconds() {
-  timespec now{};
-  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+/// What a piece of work took of the thread that did it.
+struct Spent {
+  double ms = 0;           // of time
+  double cpu_seconds = 0;  // of the processor
+};
+
+/// Measures from its making on.
+class Stopwatch {
+ public:
+  [[nodiscard]] Spent spent() const { return {ms_between(start_, Clock::now()), thread_cpu_seconds() - cpu_}; }
+
+ private:
+  Clock::time_point start_ = Clock::now();
+  double cpu_ = thread_cpu_seconds();
+};
+
+/// What went wrong in `work`, in words; empty: nothing.
+template <class Work>
+std::string fault_of(Work&& work) {
+  try {
+    work();
+  } catch (const std::exception& e) {
+    return e.what();
+  }
+  return {};
 }
 
 /// A segment whose phonemes are ready.
@@ -61,7 +79,7 @@ struct ReadySegment {
   std::vector<std::int32_t> phonemes;
   std::vector<float> bert;  // [phonemes, the voice's bert_dim], or empty
   double text_ms = 0;
-  std::optional<std::string> failure;  // what the text thread says went wrong
+  std::string failure;  // what the text thread says went wrong; empty: nothing
 };
 
 /// A segment that is being spoken. What is not said to belong to a thread is guarded by the engine's mutex.
@@ -82,7 +100,7 @@ struct Segment {
   bool seam = true;                 // its first audio is still to come
 };
 
-/// How far an utterance has come. Only forward.
+/// How far an utterance has come. Only forward, but that one who was silent for long waits anew.
 enum class Phase {
   opened,   ///< no text yet
   waiting,  ///< has text; the machine is full
@@ -90,14 +108,14 @@ enum class Phase {
   ended,    ///< its sink has had, or is having, its last word
 };
 
-/// Everything about one utterance. Guarded by the engine's mutex, but for what is const or atomic.
+/// Everything about one utterance. Guarded by the engine's mutex, but for what is const and `cancelled`.
 struct Task {
   Task(UtteranceOptions opts, std::shared_ptr<const VoiceCard> c, std::shared_ptr<UtteranceSink> s,
        std::uint64_t seed_value)
       : options(std::move(opts)), card(std::move(c)), sink(std::move(s)), seed(seed_value) {}
 
   void go_to(Phase next) {
-    TTS_ASSERT(next > phase);
+    TTS_ASSERT(next > phase || (phase == Phase::running && next == Phase::waiting));
     phase = next;
   }
 
@@ -107,12 +125,12 @@ struct Task {
   const std::uint64_t seed;
 
   std::atomic<bool> cancelled{false};
-  std::atomic<std::int64_t> consumed{0};
 
   Phase phase = Phase::opened;
   std::deque<ReadySegment> ready;  // phonemes done, waiting for their turn
   int queued = 0;                  // segments accepted and not finished
   bool ended = false;
+  std::int64_t consumed = 0;  // samples
   std::optional<Error> failure;
   std::shared_ptr<const Voice> voice;             // null until it is in memory; the streams point into it
   std::deque<std::unique_ptr<Segment>> speaking;  // the first is heard, the last is decoded; at most two
@@ -122,6 +140,8 @@ struct Task {
   bool rendering = false;  // one at audio
   Clock::time_point opened_at = Clock::now();
   Clock::time_point waiting_since{};
+  Clock::time_point turn_began{};  // when the text came that broke the silence
+  Playback playback;               // of this turn
   std::optional<Clock::time_point> first_speak, work_start, first_audio;
   UtteranceMetrics metrics;
 };
@@ -223,6 +243,14 @@ class Engine final : public Synthesizer {
   /// Lets waiting utterances in, in their order, or refuses them when they have waited too long.
   void admit();
   [[nodiscard]] double current_load() const;
+  /// Whether an utterance speaks, or has only just spoken.
+  [[nodiscard]] bool keeps_place(const Task& task, Clock::time_point now) const {
+    return task.queued > 0 || kept_seconds(task, now) > 0;
+  }
+  [[nodiscard]] double kept_seconds(const Task& task, Clock::time_point now) const {
+    return task.playback.lead(seconds_of(now)) + std::chrono::duration<double>(config_.admission.keep_place).count();
+  }
+  [[nodiscard]] static Urgency urgency(const Task& task, Clock::time_point now);
   [[nodiscard]] StreamView view(const Task& task, const Segment& segment, Clock::time_point now) const;
   [[nodiscard]] bool is_paused(const Task& task) const;
   /// The utterance whose next segment may begin, the most urgent first.
@@ -233,6 +261,8 @@ class Engine final : public Synthesizer {
   bool prepare(Lock& lock);
   bool render(Lock& lock);
   void finish_segment(Lock& lock, Task& task);
+  void account(Task& task, const Spent& spent);
+  /// Nothing when `what` is empty.
   void fail(Task& task, const std::string& what);
   [[nodiscard]] Clock::time_point next_deadline() const;
 
@@ -341,12 +371,17 @@ Result<void> Engine::speak(const TaskPtr& task, TextSegment segment) {
   if (!text_queue_.try_push(TextJob{task, std::move(segment)})) {
     return Error{Errc::overloaded, "the text queue is full"};
   }
-  ++task->queued;
-  if (!task->first_speak) task->first_speak = Clock::now();
-  if (task->phase == Phase::opened) {
+  const auto now = Clock::now();
+  if (!task->first_speak) task->first_speak = now;
+  if (task->phase == Phase::opened || (task->phase == Phase::running && !keeps_place(*task, now))) {
     task->go_to(Phase::waiting);
-    task->waiting_since = *task->first_speak;
+    task->waiting_since = now;
   }
+  if (task->queued == 0 && task->playback.lead(seconds_of(now)) <= 0) {
+    task->turn_began = now;
+    task->playback = {};
+  }
+  ++task->queued;
   return {};
 }
 
@@ -355,7 +390,8 @@ void Engine::run_text(const std::stop_token& stop) {
     const auto start = Clock::now();
     ReadySegment ready{std::move(job->segment), {}, {}, 0, {}};
     if (!job->task->cancelled) {
-      try {
+      // Words, not the exception: no object is shared by two threads.
+      ready.failure = fault_of([&] {
         FrontendOptions options;
         options.lang = job->task->options.lang;
         options.languages = job->task->card->info.langs;
@@ -364,9 +400,7 @@ void Engine::run_text(const std::stop_token& stop) {
         const std::int64_t bert_dim = job->task->card->bert_dim;
         if (text_rows_ && bert_dim > 0 && !spoken.bert.empty()) ready.bert = text_rows_(spoken, bert_dim);
         ready.phonemes = std::move(spoken.phonemes);
-      } catch (const std::exception& e) {
-        ready.failure = e.what();  // words, not the exception: no object is shared by two threads
-      }
+      });
     }
     ready.text_ms = ms_between(start, Clock::now());
     const std::lock_guard lock(mutex_);
@@ -469,11 +503,12 @@ bool Engine::part(Lock& lock) {
 }
 
 double Engine::current_load() const {
-  std::vector<const std::string*> models;
+  const auto now = Clock::now();
+  double load = 0;
   for (const TaskPtr& task : live_) {
-    if (task->phase == Phase::running && task->queued > 0) models.push_back(&task->card->model);
+    if (task->phase == Phase::running && keeps_place(*task, now)) load += load_.share(task->card->model);
   }
-  return load_.load(models);
+  return load;
 }
 
 void Engine::admit() {
@@ -484,7 +519,7 @@ void Engine::admit() {
     if (task->phase != Phase::waiting || task->failure || task->cancelled) continue;
     if (!full && load_.admits(load, task->card->model)) {
       task->go_to(Phase::running);
-      load += load_.load(std::initializer_list<const std::string*>{&task->card->model});
+      load += load_.share(task->card->model);
       continue;
     }
     full = true;
@@ -497,11 +532,20 @@ void Engine::admit() {
 }
 
 Clock::time_point Engine::next_deadline() const {
-  auto first = Clock::now() + std::chrono::seconds(10);
+  const auto now = Clock::now();
+  auto first = now + std::chrono::seconds(10);
+  bool waiting = false;
   for (const TaskPtr& task : live_) {
-    if (task->phase == Phase::waiting) first = std::min(first, task->waiting_since + config_.admission.max_wait);
+    if (task->phase != Phase::waiting) continue;
+    waiting = true;
+    first = std::min(first, task->waiting_since + config_.admission.max_wait);
   }
-  if (prefill_held_up_) first = std::min(first, Clock::now() + std::chrono::milliseconds(5));
+  for (const TaskPtr& task : live_) {  // a place may become free by time alone
+    if (!waiting || task->phase != Phase::running || task->queued > 0 || !keeps_place(*task, now)) continue;
+    const std::chrono::duration<double> kept(kept_seconds(*task, now));
+    first = std::min(first, now + std::chrono::ceil<Clock::duration>(kept));
+  }
+  if (prefill_held_up_) first = std::min(first, now + std::chrono::milliseconds(5));
   return first;
 }
 
@@ -510,12 +554,12 @@ bool Engine::is_paused(const Task& task) const {
   return ahead * 1000 > config_.limits.max_ahead.count() * task.card->info.rate_hz;
 }
 
+Urgency Engine::urgency(const Task& task, Clock::time_point now) {
+  return {task.playback.lead(seconds_of(now)), seconds_of(task.turn_began)};
+}
+
 StreamView Engine::view(const Task& task, const Segment& segment, Clock::time_point now) const {
-  StreamView v;
-  v.lead = task.first_audio ? static_cast<double>(task.metrics.samples) / task.card->info.rate_hz -
-                                  ms_between(*task.first_audio, now) / 1000
-                            : -std::numeric_limits<double>::infinity();
-  v.since = seconds_of(*task.first_speak);
+  StreamView v{urgency(task, now)};
   v.fresh = static_cast<int>(segment.fresh.size());
   v.wanted = segment.wanted;
   v.prefilled = segment.prefilled;
@@ -530,16 +574,11 @@ StreamView Engine::view(const Task& task, const Segment& segment, Clock::time_po
 TaskPtr Engine::next_to_begin(Clock::time_point now) const {
   if (out_of_slots_) return nullptr;
   TaskPtr best;
-  StreamView best_view;
   for (const TaskPtr& task : live_) {
     if (task->phase != Phase::running || task->cancelled || task->failure || !task->voice || task->decoding) continue;
     if (task->ready.empty() || task->speaking.size() >= 2 || is_paused(*task)) continue;
     if (!task->speaking.empty() && !task->speaking.back()->tokens_done) continue;
-    const StreamView v = view(*task, Segment({}), now);
-    if (!best || is_more_urgent(v, best_view)) {
-      best = task;
-      best_view = v;
-    }
+    if (!best || is_more_urgent(urgency(*task, now), urgency(*best, now))) best = task;
   }
   return best;
 }
@@ -558,8 +597,8 @@ bool Engine::begin(Lock& lock, const TaskPtr& task) {
   if (!task->work_start) task->work_start = now;
   auto segment = std::make_unique<Segment>(std::move(task->ready.front()));
   task->ready.pop_front();
-  if (segment->text.failure) {
-    fail(*task, *segment->text.failure);
+  if (!segment->text.failure.empty()) {
+    fail(*task, segment->text.failure);
     return true;
   }
   if (task->segments_begun == 0) {
@@ -575,57 +614,49 @@ bool Engine::begin(Lock& lock, const TaskPtr& task) {
     return true;
   }
   SegmentRequest request;
-  request.phonemes = s.text.phonemes;
-  request.bert = s.text.bert;
+  request.phonemes = std::move(s.text.phonemes);
+  request.bert = std::move(s.text.bert);
   request.sampling = task->options.sampling;
   request.seed = task->seed + index * 0x9E3779B97F4A7C15ULL;
   request.speed = task->options.speed;
   if (config_.admission.reduced_flow_steps > 0 && current_load() > config_.admission.reduce_above) {
     request.flow_steps = config_.admission.reduced_flow_steps;
-    ++task->metrics.reduced_segments;
   }
   const bool first = index == 0;
   const Voice& voice = *task->voice;
   task->decoding = true;
   ++task->hands;
   lock.unlock();
-  const double cpu = thread_seconds();
+  const Stopwatch watch;
   std::unique_ptr<SegmentStream> stream;
-  std::string what;
-  try {
-    stream = voice.begin(request);
-  } catch (const std::exception& e) {
-    what = e.what();
-  }
+  std::string what = fault_of([&] { stream = voice.begin(request); });
   lock.lock();
   if (stream) {
     s.stream = std::move(stream);
-    s.chunk = voice.lookahead_tokens() + (first ? config_.chunks.first_tokens : 2 * config_.chunks.first_tokens);
+    const bool awaited = task->playback.lead(seconds_of(Clock::now())) <= 0;
+    s.chunk = voice.lookahead_tokens() + (awaited ? 1 : 2) * config_.chunks.first_tokens;
     s.wanted = s.stream->useful(0, s.chunk);
+    if (request.flow_steps > 0) ++task->metrics.reduced_segments;
     task->speaking.push_back(std::move(segment));
     wake_audio();  // it can be prepared meanwhile
     lock.unlock();
-    try {
-      s.stream->prefill();
-    } catch (const std::exception& e) {
-      what = e.what();
-    }
-    const double took = ms_between(now, Clock::now());
+    what = fault_of([&] { s.stream->prefill(); });
+    const Spent spent = watch.spent();
     lock.lock();
     s.prefilled = what.empty();
-    prefill_seconds_ = std::max(took / 1000, 0.9 * prefill_seconds_);
-    task->metrics.busy_ms += took;
-    stats_.busy_seconds_total += took / 1000;
-    if (first) task->metrics.prefill_ms = took;
-    load_.work(task->card->model, thread_seconds() - cpu);
+    prefill_seconds_ = std::max(spent.ms / 1000, 0.9 * prefill_seconds_);
+    if (first) task->metrics.prefill_ms = spent.ms;
+    account(*task, spent);
   } else if (what.empty()) {  // every slot is taken
+    s.text.phonemes = std::move(request.phonemes);
+    s.text.bert = std::move(request.bert);
     task->ready.push_front(std::move(s.text));
     --task->segments_begun;
     out_of_slots_ = true;
   }
   task->decoding = false;
   --task->hands;
-  if (!what.empty()) fail(*task, what);
+  fail(*task, what);
   return what.empty() && !out_of_slots_;
 }
 
@@ -654,37 +685,29 @@ bool Engine::decode(Lock& lock) {
     ++owners[i]->hands;
   }
   lock.unlock();
-  const double cpu = thread_seconds();
+  const Stopwatch watch;
   std::vector<std::string> failures(streams.size());
-  try {
-    streams.front()->step(streams);
-  } catch (const std::exception& e) {
-    if (streams.size() == 1) failures.front() = e.what();
+  std::string what = fault_of([&] { streams.front()->step(streams); });
+  if (!what.empty() && streams.size() == 1) {
+    failures.front() = std::move(what);
+  } else if (!what.empty()) {
     // What the step of all cannot do, that of most can: who is to blame is found one by one.
-    for (std::size_t i = 0; streams.size() > 1 && i < streams.size(); ++i) {
-      try {
-        streams[i]->step({&streams[i], 1});
-      } catch (const std::exception& alone) {
-        failures[i] = alone.what();
-      }
+    for (std::size_t i = 0; i < streams.size(); ++i) {
+      failures[i] = fault_of([&] { streams[i]->step({&streams[i], 1}); });
     }
   }
-  const double spent = thread_seconds() - cpu;
-  const double took = ms_between(now, Clock::now());
+  Spent share = watch.spent();
+  share.ms /= static_cast<double>(tasks.size());
+  share.cpu_seconds /= static_cast<double>(tasks.size());
   lock.lock();
   ++stats_.decode_steps_total;
-  stats_.busy_seconds_total += took / 1000;
   for (std::size_t i = 0; i < tasks.size(); ++i) {
     Task& task = *tasks[i];
     task.decoding = false;
     --task.hands;
-    task.metrics.busy_ms += took / static_cast<double>(tasks.size());
-    load_.work(task.card->model, spent / static_cast<double>(tasks.size()));
-    if (failures[i].empty()) {
-      take_tokens(task, *task.speaking.back());
-    } else {
-      fail(task, failures[i]);
-    }
+    account(task, share);
+    if (failures[i].empty()) take_tokens(task, *task.speaking.back());
+    fail(task, failures[i]);
     if (task.cancelled) wake_audio();
   }
   return true;
@@ -711,10 +734,17 @@ void Engine::take_tokens(Task& task, Segment& segment) {
                                guard.faults, guard.retries, guard.resumes, guard.cuts);
   }
   out_of_slots_ = false;
-  if (!segment.stream->failure().empty()) fail(task, segment.stream->failure());
+  fail(task, segment.stream->failure());
+}
+
+void Engine::account(Task& task, const Spent& spent) {
+  task.metrics.busy_ms += spent.ms;
+  stats_.busy_seconds_total += spent.ms / 1000;
+  load_.work(task.card->model, spent.cpu_seconds);
 }
 
 void Engine::fail(Task& task, const std::string& what) {
+  if (what.empty()) return;
   get_logger("engine")->error("utterance failed voice={} what={}", log_value(task.options.voice), log_value(what));
   if (!task.failure) task.failure = Error{Errc::internal, "synthesis failed"};
   wake_tokens();
@@ -724,39 +754,28 @@ bool Engine::prepare(Lock& lock) {
   TaskPtr best;
   Segment* segment = nullptr;
   const auto now = Clock::now();
-  StreamView best_view;
   for (const TaskPtr& task : live_) {
     if (task->rendering || task->cancelled || task->failure) continue;
-    for (const auto& s : task->speaking) {
-      if (!s->stream || s->prepared) continue;
-      const StreamView v = view(*task, *s, now);
-      if (best && !is_more_urgent(v, best_view)) continue;
-      best = task;
-      best_view = v;
-      segment = s.get();
-    }
+    const auto found = std::find_if(task->speaking.begin(), task->speaking.end(),
+                                    [](const auto& s) { return s->stream && !s->prepared; });
+    if (found == task->speaking.end()) continue;
+    if (best && !is_more_urgent(urgency(*task, now), urgency(*best, now))) continue;
+    best = task;
+    segment = found->get();
   }
   if (!best) return false;
   segment->prepared = true;
   best->rendering = true;
   ++best->hands;
   lock.unlock();
-  const double cpu = thread_seconds();
-  std::string what;
-  try {
-    segment->stream->prepare();
-  } catch (const std::exception& e) {
-    what = e.what();
-  }
-  const double spent = thread_seconds() - cpu;
-  const double took = ms_between(now, Clock::now());
+  const Stopwatch watch;
+  const std::string what = fault_of([&] { segment->stream->prepare(); });
+  const Spent spent = watch.spent();
   lock.lock();
   best->rendering = false;
   --best->hands;
-  best->metrics.busy_ms += took;
-  stats_.busy_seconds_total += took / 1000;
-  load_.work(best->card->model, spent);
-  if (!what.empty()) fail(*best, what);
+  account(*best, spent);
+  fail(*best, what);
   return true;
 }
 
@@ -789,28 +808,21 @@ bool Engine::render(Lock& lock) {
   wake_tokens();
   lock.unlock();
 
-  const double cpu = thread_seconds();
+  const Stopwatch watch;
   std::vector<float> pcm;
-  std::string what;
-  try {
+  std::string what = fault_of([&] {
     if (segment.stream) pcm = segment.stream->render(tokens, last);
-    if (!std::all_of(pcm.begin(), pcm.end(), [](float x) { return std::isfinite(x); })) {
-      what = "the waveform holds a value that is not finite";
-    }
-  } catch (const std::exception& e) {
-    what = e.what();
+  });
+  if (!std::all_of(pcm.begin(), pcm.end(), [](float x) { return std::isfinite(x); })) {
+    what = "the waveform holds a value that is not finite";
   }
-  const double spent = thread_seconds() - cpu;
+  const Spent spent = watch.spent();
   const auto end = Clock::now();
 
   lock.lock();
-  const double took = ms_between(now, end);
   const auto samples = static_cast<std::int64_t>(pcm.size());
-  const double audio_seconds = static_cast<double>(samples) / task->card->info.rate_hz;
-  task->metrics.busy_ms += took;
-  stats_.busy_seconds_total += took / 1000;
-  load_.work(task->card->model, spent);
-  load_.audio(task->card->model, audio_seconds);
+  account(*task, spent);
+  load_.audio(task->card->model, static_cast<double>(samples) / task->card->info.rate_hz);
   const bool heard = what.empty() && !task->cancelled && !task->failure;
   AudioChunk chunk;
   if (heard && samples > 0) {
@@ -818,6 +830,7 @@ bool Engine::render(Lock& lock) {
       task->first_audio = end;
       task->metrics.first_audio_ms = ms_between(*task->first_speak, end);
     }
+    task->playback.made(seconds_of(end), static_cast<double>(samples) / task->card->info.rate_hz);
     task->metrics.samples += samples;
     stats_.samples_total += samples;
     chunk.pcm = std::move(pcm);
@@ -829,7 +842,7 @@ bool Engine::render(Lock& lock) {
   if (heard && last) finish_segment(lock, *task);
   task->rendering = false;
   --task->hands;
-  if (!what.empty()) fail(*task, what);
+  fail(*task, what);
   wake_tokens();
   return true;
 }

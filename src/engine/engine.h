@@ -26,8 +26,11 @@ struct ChunkPolicy {
 struct AdmissionPolicy {
   double max_load = 0.85;                    ///< live streams take no more than this together; the next one waits,
   std::chrono::milliseconds max_wait{2000};  ///< so long at most, then it is refused with Errc::overloaded
-  double reduce_above = 0.7;                 ///< at this load new segments take
-  int reduced_flow_steps = 0;                ///< so many steps of flow matching; 0: never fewer
+  /// One whose text was all spoken keeps its share so long after its last sound, for the text that may still come;
+  /// later it is let in anew.
+  std::chrono::milliseconds keep_place{2000};
+  double reduce_above = 0.7;   ///< at this load new segments take
+  int reduced_flow_steps = 0;  ///< so many steps of flow matching; 0: never fewer
 };
 
 struct EngineConfig {

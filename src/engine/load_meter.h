@@ -22,16 +22,11 @@ class LoadMeter {
   /// Processor seconds per second of audio of a model; the mean of the others for one that was not heard yet, and a
   /// cautious guess while nothing is known.
   [[nodiscard]] double per_stream(const std::string& model) const;
-  /// Share of the machine that streams of these models take, one entry a stream; may be above 1.
-  template <class Models>
-  [[nodiscard]] double load(const Models& models) const {
-    double sum = 0;
-    for (const auto& model : models) sum += per_stream(*model);
-    return sum / threads_;
-  }
+  /// Share of the machine that one stream of a model takes.
+  [[nodiscard]] double share(const std::string& model) const { return per_stream(model) / threads_; }
   /// Whether a stream of `model` may join when the others take `load`. The first always may.
   [[nodiscard]] bool admits(double load, const std::string& model) const {
-    return load <= 0 || load + per_stream(model) / threads_ <= limit_;
+    return load <= 0 || load + share(model) <= limit_;
   }
   /// When it makes sense to ask again, with so many live.
   [[nodiscard]] std::chrono::milliseconds retry_after(std::size_t live) const;

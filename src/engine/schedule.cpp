@@ -19,7 +19,7 @@ bool wants_token(const StreamView& s) {
 
 }  // namespace
 
-bool is_more_urgent(const StreamView& a, const StreamView& b) {
+bool is_more_urgent(const Urgency& a, const Urgency& b) {
   return a.lead != b.lead ? a.lead < b.lead : a.since < b.since;
 }
 

@@ -1,17 +1,34 @@
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
-#include <cstdint>
+#include <limits>
 #include <optional>
 #include <span>
 #include <vector>
 
 namespace tts {
 
-/// What the scheduler sees of one segment that is being spoken. Times are seconds on one clock.
-struct StreamView {
-  double lead = 0;              ///< audio made and not yet heard; -infinity before the utterance's first sound
-  double since = 0;             ///< when the utterance began to wait for its first sound
+/// How far a listener is who plays at once what is made for him and, when there was nothing for a while, goes on with
+/// whatever comes next. Times are seconds on one clock.
+class Playback {
+ public:
+  void made(double now, double seconds) { until_ = std::max(until_, now) + seconds; }
+  /// Seconds still to be heard; negative: for so long there was silence; -infinity before the first sound.
+  [[nodiscard]] double lead(double now) const { return until_ - now; }
+
+ private:
+  double until_ = -std::numeric_limits<double>::infinity();
+};
+
+/// How soon an utterance needs something. Times are seconds on one clock.
+struct Urgency {
+  double lead = 0;   ///< audio made and not yet heard; -infinity for one that begins to speak, or begins again
+  double since = 0;  ///< when the utterance began to wait for that first sound
+};
+
+/// What the scheduler sees of one segment that is being spoken.
+struct StreamView : Urgency {
   int fresh = 0;                ///< tokens drawn and not yet turned into audio
   int wanted = 0;               ///< tokens of its next chunk
   bool prefilled = false;       ///< tokens can be drawn
@@ -27,7 +44,7 @@ struct StreamView {
 /// one who has waited longest.
 
 /// True when `a` comes before `b`.
-[[nodiscard]] bool is_more_urgent(const StreamView& a, const StreamView& b);
+[[nodiscard]] bool is_more_urgent(const Urgency& a, const Urgency& b);
 
 /// The stream whose chunk is to be turned into audio now, if any is complete.
 [[nodiscard]] std::optional<std::size_t> next_to_render(std::span<const StreamView> streams);

@@ -60,11 +60,7 @@ struct Networks {
       : t2s(m.t2s.config, WeightScope(load_weights(m.t2s.file), "model"), options.t2s),
         acoustic(load_acoustic(with_flow(m, options), options.acoustic)),
         slots(t2s, options.slots, kSlotPositions),
-        guard(options.guard) {
-    // Voices of the published forms have a recording to look at; this form speaks itself.
-    if (m.published) return;
-    find_head([&] { return find_alignment_head(t2s, known_words(m.word_separator), {}, {}, m.t2s.sampling); });
-  }
+        guard(options.guard) {}
 
   /// Never moved: streams and speakers point into it.
   using Acoustic = std::variant<std::unique_ptr<const AcousticModel>, std::unique_ptr<const VitsModel>,
@@ -89,13 +85,19 @@ struct Networks {
   mutable TokenSlots slots;
   const bool guard;
 
-  /// The head whose attention follows the text, if there is one: of the model, so the first voice finds it for all.
+  using Head = std::optional<T2S::State::Probe>;
+  /// The head whose attention follows the text, if there is one and the guard wants it: of the model, so the first
+  /// voice finds it for all.
   template <class Find>
-  void find_head(const Find& find) const {
-    if (guard) std::call_once(head_once, [&] { head = find(); });
+  [[nodiscard]] Head find_head(const Find& find) const {
+    if (!guard) return std::nullopt;
+    std::call_once(head_once, [&] { head = find(); });
+    return head;
   }
+
+ private:
   mutable std::once_flag head_once;
-  mutable std::optional<T2S::State::Probe> head;
+  mutable Head head;  ///< behind head_once
 };
 
 using Speaker = std::variant<AcousticModel::Speaker, VitsModel::Speaker, CfmModel::Speaker>;
@@ -119,6 +121,9 @@ class ManifestVoice final : public Voice {
     } else {
       const AcousticModel& model = *std::get<0>(networks_->acoustic);
       speaker_ = load_speaker(manifest, model);
+      // It has no recording to look at: the model speaks itself.
+      head_ = networks_->find_head(
+          [&] { return find_alignment_head(t2s(), known_words(word_separator_), {}, {}, sampling_); });
     }
     std::visit(
         [&](const auto& model) {
@@ -136,7 +141,8 @@ class ManifestVoice final : public Voice {
   [[nodiscard]] const T2S& t2s() const { return networks_->t2s; }
   [[nodiscard]] TokenSlots& slots() const { return networks_->slots; }
   [[nodiscard]] bool guards() const { return networks_->guard; }
-  [[nodiscard]] const std::optional<T2S::State::Probe>& head() const { return networks_->head; }
+  /// The attention head that the guard watches, if there is one.
+  [[nodiscard]] const Networks::Head& head() const { return head_; }
   /// Most tokens a text of this many phonemes may give.
   [[nodiscard]] std::int64_t token_limit(std::size_t n_phonemes) const {
     return std::min(token_budget(n_phonemes), t2s().config().max_tokens);
@@ -199,7 +205,7 @@ class ManifestVoice final : public Voice {
     prompt_ = {std::move(reference.prompt_tokens), std::move(reference.prompt_phonemes),
                std::move(reference.prompt_bert)};
     if (prompt_.tokens.empty()) return;
-    networks_->find_head(
+    head_ = networks_->find_head(
         [&] { return find_alignment_head(t2s(), prompt_.phonemes, prompt_.bert, prompt_.tokens, sampling_); });
   }
 
@@ -211,6 +217,7 @@ class ManifestVoice final : public Voice {
   int pause_ms_ = 0;
   Speaker speaker_;
   Prompt prompt_;
+  Networks::Head head_;
   int lookahead_tokens_ = 0;
 };
 
@@ -229,7 +236,7 @@ class ManifestStream final : public SegmentStream {
   void prefill() override {
     const c10::InferenceMode inference;
     const auto turn = voice_.slots().exclusive();
-    if (voice_.head() && voice_.guards()) slot_->state().set_attention_probes({*voice_.head()});
+    if (voice_.head()) slot_->state().set_attention_probes({*voice_.head()});
     GuardedDecoder* const one = &*decoder_;
     const std::int64_t row = slot_->row();
     GuardedDecoder::feed(voice_.t2s(), slot_->state(), {&one, 1}, {&row, 1});
@@ -259,14 +266,13 @@ class ManifestStream final : public SegmentStream {
   void prepare() override {
     const c10::InferenceMode inference;
     if (!acoustic_) acoustic_ = voice_.render(text_, acoustic_options_);
-    acoustic_->prepare();
   }
 
   int useful(std::int64_t given, int count) const override { return voice_.useful(given, count); }
 
   std::vector<float> render(std::span<const std::int32_t> tokens, bool last) override {
     const c10::InferenceMode inference;
-    if (!acoustic_) prepare();
+    prepare();
     std::vector<float> pcm = acoustic_->push(tokens, last);
     if (last) pcm.resize(pcm.size() + voice_.pause_samples(text_.back()), 0.0F);
     return pcm;

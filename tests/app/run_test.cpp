@@ -42,6 +42,7 @@ TEST_SUITE("app/run") {
           .in = in,
           .out = out_stream,
           .err = err_stream,
+          .libraries = {},
       };
       const int code = tts::run(args, surroundings);
       out = out_stream.str();

@@ -503,6 +503,30 @@ TEST_SUITE("engine") {
     CHECK(three->pcm == spoken("c"));
   }
 
+  TEST_CASE("one who was silent for long waits anew, and is not behind for it") {
+    EngineConfig config;
+    config.admission.max_load = 1e-9;  // one at a time
+    config.admission.max_wait = 10s;
+    config.admission.keep_place = 50ms;
+    config.limits.max_ahead = 200ms;
+    const Fixture f(config);
+    auto one = std::make_shared<Collector>(), two = std::make_shared<Collector>();
+    auto a = f.open(one);
+    CHECK(a->speak(segment("a")).has_value());
+    REQUIRE(one->wait_samples(spoken("a").size()));
+    auto b = f.open(two);  // gets the place that the first keeps a little longer, and stays far ahead
+    CHECK(b->speak(segment(std::string(40, 'b'))).has_value());
+    REQUIRE(two->wait_samples(1));
+    CHECK(a->speak(segment("c")).has_value());
+    CHECK(f.engine->stats().waiting_utterances == 1);
+    CHECK(!one->over());
+    b->cancel();
+    a->end();
+    REQUIRE(one->wait_over());
+    CHECK(one->done);
+    CHECK(one->pcm == spoken("ac"));
+  }
+
   TEST_CASE("a burst of two hundred leaves those that speak untouched, and each of the others is answered") {
     EngineConfig config;
     config.limits.max_utterances = 40;
