@@ -21,6 +21,7 @@
 #include "src/core/bounded_queue.h"
 #include "src/core/cpu_time.h"
 #include "src/core/log.h"
+#include "src/core/spare_thread.h"
 #include "src/engine/load_meter.h"
 #include "src/engine/schedule.h"
 
@@ -46,18 +47,22 @@ double seconds_of(Clock::time_point time) {
   return std::chrono::duration<double>(time.time_since_epoch()).count();
 }
 
-/// What a piece of work took of the thread that did it.
+/// What a piece of work took of the threads that did it.
 struct Spent {
   double ms = 0;           // of time
   double cpu_seconds = 0;  // of the processor
 };
 
-/// Measures from its making on.
+/// Measures from its making on. While it lives, its thread is at work, with the spare thread when a processor is free.
 class Stopwatch {
  public:
-  [[nodiscard]] Spent spent() const { return {ms_between(start_, Clock::now()), thread_cpu_seconds() - cpu_}; }
+  explicit Stopwatch(SpareThread& spare) : shift_(spare) {}
+  [[nodiscard]] Spent spent() const {
+    return {ms_between(start_, Clock::now()), thread_cpu_seconds() - cpu_ + shift_.helped_seconds()};
+  }
 
  private:
+  SpareThread::Shift shift_;
   Clock::time_point start_ = Clock::now();
   double cpu_ = thread_cpu_seconds();
 };
@@ -288,6 +293,7 @@ class Engine final : public Synthesizer {
   std::vector<TaskPtr> to_load_;                     // live utterances at most
   std::vector<std::shared_ptr<const Voice>> trash_;  // freeing a voice takes time, too
 
+  SpareThread spare_{static_cast<int>(working_threads(config_))};
   std::jthread loader_thread_;
   std::jthread text_thread_;  // the threads are last: they stop before what they use goes away
   std::jthread token_thread_;
@@ -387,6 +393,7 @@ Result<void> Engine::speak(const TaskPtr& task, TextSegment segment) {
 
 void Engine::run_text(const std::stop_token& stop) {
   while (auto job = text_queue_.pop(stop)) {
+    const SpareThread::Shift shift(spare_);
     const auto start = Clock::now();
     ReadySegment ready{std::move(job->segment), {}, {}, 0, {}};
     if (!job->task->cancelled) {
@@ -627,7 +634,7 @@ bool Engine::begin(Lock& lock, const TaskPtr& task) {
   task->decoding = true;
   ++task->hands;
   lock.unlock();
-  const Stopwatch watch;
+  const Stopwatch watch(spare_);
   std::unique_ptr<SegmentStream> stream;
   std::string what = fault_of([&] { stream = voice.begin(request); });
   lock.lock();
@@ -685,7 +692,7 @@ bool Engine::decode(Lock& lock) {
     ++owners[i]->hands;
   }
   lock.unlock();
-  const Stopwatch watch;
+  const Stopwatch watch(spare_);
   std::vector<std::string> failures(streams.size());
   std::string what = fault_of([&] { streams.front()->step(streams); });
   if (!what.empty() && streams.size() == 1) {
@@ -768,7 +775,7 @@ bool Engine::prepare(Lock& lock) {
   best->rendering = true;
   ++best->hands;
   lock.unlock();
-  const Stopwatch watch;
+  const Stopwatch watch(spare_);
   const std::string what = fault_of([&] { segment->stream->prepare(); });
   const Spent spent = watch.spent();
   lock.lock();
@@ -808,7 +815,7 @@ bool Engine::render(Lock& lock) {
   wake_tokens();
   lock.unlock();
 
-  const Stopwatch watch;
+  const Stopwatch watch(spare_);
   std::vector<float> pcm;
   std::string what = fault_of([&] {
     if (segment.stream) pcm = segment.stream->render(tokens, last);
