@@ -96,10 +96,10 @@ std::vector<float> guard_wave(const VitsModel& model) {
   return stream->push(ids(kTokens, config.codes), true);
 }
 
-bool may_use_bf16(AcousticPrecision wish, std::string_view name) {
-  if (wish == AcousticPrecision::fp32) return false;
+bool may_use_bf16(PrecisionChoice wish, std::string_view name) {
+  if (wish == PrecisionChoice::fp32) return false;
   if (bf16_kernels() != nullptr) return true;
-  if (wish == AcousticPrecision::bf16) {
+  if (wish == PrecisionChoice::bf16) {
     get_logger("models")->warn("acoustic networks stay at fp32: this CPU has no AVX512-BF16 model={}", name);
   }
   return false;

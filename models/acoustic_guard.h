@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "models/acoustic.h"
-#include "models/acoustic_precision.h"
+#include "models/precision_choice.h"
 #include "models/vits_model.h"
 #include "models/weights.h"
 
@@ -32,7 +32,7 @@ struct AcousticDrift {
 [[nodiscard]] std::vector<float> guard_wave(const VitsModel& model);
 
 /// Whether bf16 may be tried at all; if it was asked for and may not, the log says so.
-[[nodiscard]] bool may_use_bf16(AcousticPrecision wish, std::string_view name);
+[[nodiscard]] bool may_use_bf16(PrecisionChoice wish, std::string_view name);
 /// One line in the log; whether bf16 is taken.
 [[nodiscard]] bool judge_drift(const AcousticDrift& drift, std::string_view name);
 
@@ -40,7 +40,7 @@ struct AcousticDrift {
 /// input, and goes; when bf16 drifts from it past the bounds, float32 is made again. `name` is for the log.
 template <class Model>
 [[nodiscard]] std::unique_ptr<const Model> make_guarded(
-    AcousticPrecision wish, std::string_view name,
+    PrecisionChoice wish, std::string_view name,
     const std::function<std::unique_ptr<const Model>(Precision precision)>& make) {
   if (!may_use_bf16(wish, name)) return make(Precision::fp32);
   const std::vector<float> wanted = guard_wave(*make(Precision::fp32));

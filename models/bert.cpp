@@ -1,5 +1,6 @@
 #include "models/bert.h"
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 #include <utility>
@@ -7,14 +8,19 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/gelu.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 
+#include "models/bf16_kernels.h"
+#include "src/core/log.h"
 #include "src/core/utf8.h"
 
 namespace tts {
 namespace {
 
 constexpr std::int64_t kUnusedLayers = 2;
+constexpr std::int64_t kGuardTokens = 64;
+constexpr double kLeastCosine = 0.999;
 
 /// Old checkpoints call a norm's gain and bias "gamma" and "beta".
 LayerNorm make_norm(const WeightScope& scope, std::int64_t channels, double eps) {
@@ -24,7 +30,7 @@ LayerNorm make_norm(const WeightScope& scope, std::int64_t channels, double eps)
 
 }  // namespace
 
-Bert::Bert(const WeightScope& weights, const BertConfig& config) : config_(config) {
+Bert::Bert(const WeightScope& weights, const BertConfig& config) : config_(config), precision_(weights.precision()) {
   if (config.layers <= kUnusedLayers || config.heads < 1 || config.hidden % config.heads != 0) {
     throw ModelError("BERT: got " + std::to_string(config.layers) + " layers and " + std::to_string(config.heads) +
                      " heads of " + std::to_string(config.hidden) + " values, wanted 3 layers or more and whole heads");
@@ -34,20 +40,32 @@ Bert::Bert(const WeightScope& weights, const BertConfig& config) : config_(confi
   positions_ = embeddings.get("position_embeddings.weight", {config.positions, config.hidden}) +
                embeddings.get("token_type_embeddings.weight", {config.types, config.hidden}).narrow(0, 0, 1);
   norm_ = make_norm(embeddings("LayerNorm"), config.hidden, config.eps);
-  for (std::int64_t i = 0; i < config.layers - kUnusedLayers; ++i) {
-    const WeightScope scope = weights("encoder.layer", i);
-    const WeightScope attention = scope("attention");
-    Layer layer;
-    layer.query = Linear(attention("self.query"), config.hidden, config.hidden);
-    layer.key = Linear(attention("self.key"), config.hidden, config.hidden);
-    layer.value = Linear(attention("self.value"), config.hidden, config.hidden);
-    layer.out = Linear(attention("output.dense"), config.hidden, config.hidden);
-    layer.attention_norm = make_norm(attention("output.LayerNorm"), config.hidden, config.eps);
-    layer.inner = Linear(scope("intermediate.dense"), config.hidden, config.ff);
-    layer.outer = Linear(scope("output.dense"), config.ff, config.hidden);
-    layer.final_norm = make_norm(scope("output.LayerNorm"), config.hidden, config.eps);
-    layers_.push_back(std::move(layer));
-  }
+  for (std::int64_t i = 0; i < config.layers - kUnusedLayers; ++i) layers_.push_back(make_layer(weights, config, i));
+}
+
+Bert::Layer Bert::make_layer(const WeightScope& weights, const BertConfig& config, std::int64_t index) {
+  const WeightScope scope = weights("encoder.layer", index);
+  const WeightScope attention = scope("attention");
+  Layer layer;
+  layer.query = Linear(attention("self.query"), config.hidden, config.hidden);
+  layer.key = Linear(attention("self.key"), config.hidden, config.hidden);
+  layer.value = Linear(attention("self.value"), config.hidden, config.hidden);
+  layer.out = Linear(attention("output.dense"), config.hidden, config.hidden);
+  layer.attention_norm = make_norm(attention("output.LayerNorm"), config.hidden, config.eps);
+  layer.inner = Linear(scope("intermediate.dense"), config.hidden, config.ff);
+  layer.outer = Linear(scope("output.dense"), config.ff, config.hidden);
+  layer.final_norm = make_norm(scope("output.LayerNorm"), config.hidden, config.eps);
+  return layer;
+}
+
+at::Tensor Bert::embed(std::span<const std::int32_t> ids) const {
+  return norm_(words_.index_select(0, to_index(ids)) + positions_.narrow(0, 0, static_cast<std::int64_t>(ids.size())));
+}
+
+at::Tensor Bert::run(const Layer& l, const at::Tensor& x) const {
+  const double scale = 1.0 / std::sqrt(static_cast<double>(config_.hidden / config_.heads));
+  const at::Tensor y = l.attention_norm(x + l.out(attend(l.query(x), l.key(x), l.value(x), config_.heads, scale)));
+  return l.final_norm(y + l.outer(at::gelu(l.inner(y))));
 }
 
 at::Tensor Bert::forward(std::span<const std::int32_t> ids, const Probe* probe) const {
@@ -61,14 +79,40 @@ at::Tensor Bert::forward(std::span<const std::int32_t> ids, const Probe* probe) 
                        std::to_string(config_.vocab - 1));
     }
   }
-  at::Tensor x = norm_(words_.index_select(0, to_index(ids)) + positions_.narrow(0, 0, n));  // [tokens, hidden]
+  at::Tensor x = embed(ids);  // [tokens, hidden]
   if (probe != nullptr) (*probe)("embedding_output", x);
-  const double scale = 1.0 / std::sqrt(static_cast<double>(config_.hidden / config_.heads));
-  for (const Layer& l : layers_) {
-    x = l.attention_norm(x + l.out(attend(l.query(x), l.key(x), l.value(x), config_.heads, scale)));
-    x = l.final_norm(x + l.outer(at::gelu(l.inner(x))));
-  }
+  for (const Layer& layer : layers_) x = run(layer, x);
   return x;
+}
+
+Bert make_bert(const WeightScope& weights, const BertConfig& config, PrecisionChoice wish) {
+  const bool can = bf16_kernels() != nullptr;
+  if (wish == PrecisionChoice::fp32 || !can) {
+    if (wish == PrecisionChoice::bf16) get_logger("models")->warn("BERT stays at fp32: this CPU has no AVX512-BF16");
+    return Bert(weights.with(Precision::fp32), config);
+  }
+  Bert fast(weights.with(Precision::bf16), config);
+  std::vector<std::int32_t> ids;
+  for (std::int64_t i = 0; i < std::min(kGuardTokens, config.positions); ++i) {
+    ids.push_back(static_cast<std::int32_t>((i * i * 7919 + 31 * i + 1) % config.vocab));
+  }
+  at::Tensor wanted = fast.embed(ids);
+  at::Tensor got = wanted;
+  for (std::size_t i = 0; i < fast.layers_.size(); ++i) {
+    const Bert::Layer plain = Bert::make_layer(weights.with(Precision::fp32), config, static_cast<std::int64_t>(i));
+    wanted = fast.run(plain, wanted);
+    got = fast.run(fast.layers_[i], got);
+  }
+  const at::Tensor lengths = at::stack({wanted.norm(2, 1), got.norm(2, 1)});  // [2, tokens]
+  const auto cosine = ((wanted * got).sum(1) / lengths.prod(0)).min().item<double>();
+  const at::Tensor ratios = lengths[1] / lengths[0];
+  const bool passes = cosine >= kLeastCosine && ratios.min().item<double>() >= 0.5 && ratios.max().item<double>() <= 2;
+  if (passes) {
+    get_logger("models")->info("BERT precision=bf16 cosine={:.6f}", cosine);
+    return fast;
+  }
+  get_logger("models")->warn("BERT precision=bf16 refused by its guard, fp32 taken cosine={:.6f}", cosine);
+  return Bert(weights.with(Precision::fp32), config);
 }
 
 at::Tensor repeat_rows(const at::Tensor& rows, std::span<const std::uint8_t> counts) {

@@ -8,6 +8,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "models/layers.h"
+#include "models/precision_choice.h"
 #include "src/text/frontend.h"
 #include "src/text/wordpiece.h"
 
@@ -29,14 +30,15 @@ struct BertConfig {
 class Bert {
  public:
   /// `weights` is the scope of the encoder, "bert" in the published checkpoint: keys "embeddings.*", "encoder.layer.*".
-  /// A norm's "weight" and "bias" may be called "gamma" and "beta". Throws ModelError naming the missing or misshapen
-  /// tensor.
+  /// A norm's "weight" and "bias" may be called "gamma" and "beta". The linear layers have the scope's precision.
+  /// Throws ModelError naming the missing or misshapen tensor.
   explicit Bert(const WeightScope& weights, const BertConfig& config = {});
 
   /// ids [tokens], [CLS] first and [SEP] last, 1 to positions of them, each in [0, vocab), all of type 0 -> the output
   /// of layer layers - 2, [tokens, hidden]. Throws ModelError on an id or a number of tokens outside.
   [[nodiscard]] at::Tensor forward(std::span<const std::int32_t> ids, const Probe* probe = nullptr) const;
 
+  [[nodiscard]] Precision precision() const noexcept { return precision_; }
   [[nodiscard]] std::int64_t hidden() const noexcept { return config_.hidden; }
   [[nodiscard]] std::int64_t vocab() const noexcept { return config_.vocab; }
   [[nodiscard]] std::int64_t positions() const noexcept { return config_.positions; }
@@ -47,12 +49,24 @@ class Bert {
     LayerNorm attention_norm, final_norm;
   };
 
+  friend Bert make_bert(const WeightScope& weights, const BertConfig& config, PrecisionChoice wish);
+  [[nodiscard]] static Layer make_layer(const WeightScope& weights, const BertConfig& config, std::int64_t index);
+  [[nodiscard]] at::Tensor embed(std::span<const std::int32_t> ids) const;
+  /// x [tokens, hidden] -> the same shape.
+  [[nodiscard]] at::Tensor run(const Layer& layer, const at::Tensor& x) const;
+
   BertConfig config_;
+  Precision precision_;
   at::Tensor words_;      ///< [vocab, hidden]
   at::Tensor positions_;  ///< [positions, hidden], the embedding of type 0 added
   LayerNorm norm_;
   std::vector<Layer> layers_;
 };
+
+/// The encoder in the precision that is wished for. A bf16 one reads made-up tokens beside float32's layers, of which
+/// one is in memory at a time; where a token's feature has a cosine below 0.999 with float32's, or is half as long or
+/// twice as long, float32 is taken. One line in the log. Throws as the constructor.
+[[nodiscard]] Bert make_bert(const WeightScope& weights, const BertConfig& config, PrecisionChoice wish);
 
 /// Row i of `rows` held for counts[i] rows. rows [n, dim], counts [n] -> [sum(counts), dim].
 /// Throws ModelError when sizes differ.

@@ -49,6 +49,7 @@ at::Tensor text_positions(std::int64_t frames, std::int64_t dim) {
 
 Dit::Dit(const WeightScope& weights, const DitConfig& config) : config_(config) {
   const std::int64_t dim = config.dim;
+  const std::int64_t filter = config.filter > 0 ? config.filter : 2 * dim;
   if (config.heads * kHeadDim != dim) {
     throw ModelError("DiT: dim " + std::to_string(dim) + " is not " + std::to_string(config.heads) + " heads of 64");
   }
@@ -92,8 +93,8 @@ Dit::Dit(const WeightScope& weights, const DitConfig& config) : config_(config) 
         .modulation = Linear(exact("transformer_blocks", i)("attn_norm.linear"), dim, 6 * dim),
         .qkv = Linear(at::cat(qkv_weight), at::cat(qkv_bias), weights.precision()),
         .attended = Linear(block("attn.to_out.0"), dim, dim),
-        .ff_in = Linear(block("ff.ff.0.0"), dim, config.ff_mult * dim),
-        .ff_out = Linear(block("ff.ff.2"), config.ff_mult * dim, dim),
+        .ff_in = Linear(block("ff.ff.0.0"), dim, filter),
+        .ff_out = Linear(block("ff.ff.2"), filter, dim),
     });
   }
   out_modulation_ = Linear(exact("norm_out.linear"), dim, 2 * dim);

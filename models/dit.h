@@ -13,7 +13,7 @@ struct DitConfig {
   std::int64_t dim = 1024;
   std::int64_t depth = 22;
   std::int64_t heads = 16;
-  std::int64_t ff_mult = 2;
+  std::int64_t filter = 0;  ///< width of the feed-forward parts; 0: 2 * dim
   std::int64_t text_dim = 512;
   std::int64_t text_layers = 4;
   std::int64_t mel = 100;

@@ -209,6 +209,14 @@ void read_sizes(Fields& fields, const Sizes& sizes) {
   }
 }
 
+/// Widths that a pruned T2S has.
+void read_t2s_widths(Fields& t2s, T2SConfig& c) {
+  read_sizes(t2s, {{"filter", &c.filter}, {"head_dim", &c.head_dim}});
+  if (c.head_dim == 0) {
+    divides(c.heads, c.hidden, "t2s.heads");
+  }
+}
+
 void read_published_t2s(Fields t2s, const std::filesystem::path& folder, ModelForm form, VoiceManifest& m) {
   T2SConfig& c = m.t2s.config;
   c = T2SConfig{};
@@ -225,7 +233,7 @@ void read_published_t2s(Fields t2s, const std::filesystem::path& folder, ModelFo
   if (t2s.has("max_tokens")) {
     c.max_tokens = t2s.integer("max_tokens", 1, 4000);
   }
-  divides(c.heads, c.hidden, "t2s.heads");
+  read_t2s_widths(t2s, c);
   if (t2s.has("sampling")) {
     Fields sampling = t2s.object("sampling");
     SamplingParams& p = m.t2s.sampling;
@@ -338,6 +346,7 @@ void read_published_acoustic(Fields a, const std::filesystem::path& folder, Voic
                    {"dit_depth", &c.dit.depth},
                    {"dit_heads", &c.dit.heads},
                    {"dit_text_layers", &c.dit.text_layers},
+                   {"dit_filter", &c.dit.filter},
                    {"mel_bands", &c.dit.mel}});
     c.dit.text_dim = c.feature_dim;
     if (a.has("steps")) {
@@ -420,7 +429,7 @@ VoiceManifest read(simdjson::dom::element root, const std::filesystem::path& fol
   m.t2s.config.layers = t2s.integer("layers", 1, 1000);
   m.t2s.config.hidden = t2s.integer("hidden", 1, kMaxSize);
   m.t2s.config.heads = t2s.integer("heads", 1, kMaxSize);
-  divides(m.t2s.config.heads, m.t2s.config.hidden, "t2s.heads");
+  read_t2s_widths(t2s, m.t2s.config);
   m.t2s.config.phoneme_vocab = t2s.integer("phoneme_vocab", 1, kMaxSize);
   m.t2s.config.vocab = t2s.integer("vocab", 2, kMaxSize);
   m.t2s.config.bert_dim = t2s.integer("bert_dim", 0, kMaxSize);

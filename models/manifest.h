@@ -26,6 +26,7 @@ namespace tts {
 ///     text.word_separator         phoneme symbol between words; "" for none
 ///     t2s.file                    safetensors, keys with the prefix "model."
 ///     t2s.layers, hidden, heads   integers
+///     t2s.filter, head_dim        integers, optional (4 * hidden, hidden / heads): what pruning leaves
 ///     t2s.phoneme_vocab, vocab    integers; vocab counts EOS, its last entry
 ///     t2s.bert_dim                integer, 0 for none
 ///     t2s.max_tokens              integer, optional (1500)
@@ -89,8 +90,7 @@ struct VoiceManifest {
 [[nodiscard]] Result<VoiceManifest> parse_manifest(const std::string& json, const std::filesystem::path& folder);
 
 /// Loads the acoustic networks of a voice of the starter form. Throws ModelError naming the file or tensor.
-[[nodiscard]] AcousticModel load_acoustic_model(const VoiceManifest& manifest,
-                                                Precision precision = Precision::fp32);
+[[nodiscard]] AcousticModel load_acoustic_model(const VoiceManifest& manifest, Precision precision = Precision::fp32);
 /// Reads the voice's reference file. Throws ModelError naming the file.
 [[nodiscard]] AcousticModel::Speaker load_speaker(const VoiceManifest& manifest, const AcousticModel& model);
 

@@ -29,6 +29,11 @@ std::size_t size(std::int64_t n) {
   return static_cast<std::size_t>(n);
 }
 
+// From where on a second thread is worth waking, which takes 50 us: a step reads all weights, at some 30 GB/s; a layer
+// of a prefill multiplies its own with every row.
+constexpr std::size_t kWorthReading = 16 << 20;
+constexpr std::int64_t kWorthMultiplying = 30'000'000;
+
 }  // namespace
 
 std::span<const float> T2S::State::logits(std::int64_t row) const {
@@ -43,12 +48,12 @@ std::int64_t T2S::State::cached(std::int64_t row) const {
 
 std::span<const float> T2S::State::keys(std::int64_t layer, std::int64_t row) const {
   if (keys_.size() == 0) throw std::logic_error("T2S keys are bf16");
-  return {keys_.data() + (layer * rows_ + row) * capacity_ * hidden_, size(cached(row) * hidden_)};
+  return {keys_.data() + (layer * rows_ + row) * capacity_ * attended_width_, size(cached(row) * attended_width_)};
 }
 
 std::span<const float> T2S::State::values(std::int64_t layer, std::int64_t row) const {
   if (values_.size() == 0) throw std::logic_error("T2S values are bf16");
-  return {values_.data() + (layer * rows_ + row) * capacity_ * hidden_, size(cached(row) * hidden_)};
+  return {values_.data() + (layer * rows_ + row) * capacity_ * attended_width_, size(cached(row) * attended_width_)};
 }
 
 std::span<const float> T2S::State::attention(std::size_t index, std::int64_t row) const {
@@ -90,7 +95,7 @@ T2S::T2S(const T2SConfig& config, const WeightScope& scope, const T2SOptions& op
       (automatic && low.fast_bf16)) {
     wanted.push_back(T2SPrecision::bf16);
   }
-  const std::int64_t width = config.hidden / config.heads;
+  const std::int64_t width = config.attended() / config.heads;
   if (!wanted.empty() && (width % LowKernels::kBlock != 0 || width > LowKernels::kMaxWidth)) {
     if (!automatic) {
       get_logger("models")->warn("T2S stays at fp32: heads of {} columns are not multiples of 16 up to {} wanted={}",
@@ -123,10 +128,12 @@ T2S::T2S(const T2SConfig& config, const WeightScope& scope, const T2SOptions& op
 void T2S::load_rest(const WeightScope& scope) {
   const T2SConfig& config = config_;
   const std::int64_t d = config.hidden;
-  if (config.layers < 1 || d < 2 || config.heads < 1 || d % config.heads != 0 || d % 2 != 0 ||
-      config.phoneme_vocab < 1 || config.vocab < 2 || config.bert_dim < 0 || config.max_tokens < 1) {
+  if (config.layers < 1 || d < 2 || config.heads < 1 || config.attended() % config.heads != 0 || d % 2 != 0 ||
+      config.filter < 0 || config.head_dim < 0 || config.phoneme_vocab < 1 || config.vocab < 2 || config.bert_dim < 0 ||
+      config.max_tokens < 1) {
     throw ModelError("T2S sizes do not fit together: " + std::to_string(config.layers) + " layers, hidden " +
-                     std::to_string(d) + ", " + std::to_string(config.heads) + " heads, vocabularies " +
+                     std::to_string(d) + ", " + std::to_string(config.heads) + " heads of " +
+                     std::to_string(config.head_dim) + ", filter " + std::to_string(config.filter) + ", vocabularies " +
                      std::to_string(config.phoneme_vocab) + " and " + std::to_string(config.vocab) + ", bert " +
                      std::to_string(config.bert_dim) + ", max_tokens " + std::to_string(config.max_tokens));
   }
@@ -156,6 +163,8 @@ void T2S::load_rest(const WeightScope& scope) {
 
 void T2S::load_layers(const WeightScope& scope, T2SPrecision precision) {
   const std::int64_t d = config_.hidden;
+  const std::int64_t attended = config_.attended();
+  const std::int64_t ffn = config_.ffn();
   const LowFormat format = precision == T2SPrecision::int8 ? LowFormat::int8 : LowFormat::bf16;
   precision_ = precision;
   layers_.clear();
@@ -163,8 +172,8 @@ void T2S::load_layers(const WeightScope& scope, T2SPrecision precision) {
   low_weights_ = AlignedBuffer<std::uint32_t>();
   std::uint32_t* memory = nullptr;
   if (is_low()) {
-    const std::size_t of_layer = LowLinear::bytes(format, 3 * d, d) + LowLinear::bytes(format, d, d) +
-                                 LowLinear::bytes(format, 4 * d, d) + LowLinear::bytes(format, d, 4 * d);
+    const std::size_t of_layer = LowLinear::bytes(format, 3 * attended, d) + LowLinear::bytes(format, d, attended) +
+                                 LowLinear::bytes(format, ffn, d) + LowLinear::bytes(format, d, ffn);
     const std::size_t bytes = size(config_.layers) * of_layer + LowLinear::bytes(LowFormat::bf16, config_.vocab, d);
     low_weights_ = AlignedBuffer<std::uint32_t>(bytes / sizeof(std::uint32_t), /*huge=*/true);
     memory = low_weights_.data();
@@ -186,10 +195,10 @@ void T2S::load_layers(const WeightScope& scope, T2SPrecision precision) {
   for (std::int64_t i = 0; i < config_.layers; ++i) {
     const WeightScope layer = scope("h.layers", i);
     Layer l;
-    l.in_proj = product(layer, "self_attn.in_proj_weight", "self_attn.in_proj_bias", 3 * d, d, format);
-    l.out_proj = product(layer, "self_attn.out_proj.weight", "self_attn.out_proj.bias", d, d, format);
-    l.linear1 = product(layer, "linear1.weight", "linear1.bias", 4 * d, d, format);
-    l.linear2 = product(layer, "linear2.weight", "linear2.bias", d, 4 * d, format, /*positive=*/true);
+    l.in_proj = product(layer, "self_attn.in_proj_weight", "self_attn.in_proj_bias", 3 * attended, d, format);
+    l.out_proj = product(layer, "self_attn.out_proj.weight", "self_attn.out_proj.bias", d, attended, format);
+    l.linear1 = product(layer, "linear1.weight", "linear1.bias", ffn, d, format);
+    l.linear2 = product(layer, "linear2.weight", "linear2.bias", d, ffn, format, /*positive=*/true);
     l.norm1_gain = floats(layer, "norm1.weight", {d});
     l.norm1_bias = floats(layer, "norm1.bias", {d});
     l.norm2_gain = floats(layer, "norm2.weight", {d});
@@ -207,17 +216,17 @@ T2S::State T2S::make_state(std::int64_t rows, std::int64_t capacity) const {
   state.rows_ = rows;
   state.capacity_ = capacity;
   state.layers_ = config_.layers;
-  state.hidden_ = config_.hidden;
+  state.attended_width_ = config_.attended();
   state.vocab_ = config_.vocab;
   state.window_ = window_;
   if (is_low()) {
     state.stride_ = (capacity + LowKernels::kBlock - 1) / LowKernels::kBlock * LowKernels::kBlock;
-    const std::size_t n = size(config_.layers * rows * state.stride_ * config_.hidden);
+    const std::size_t n = size(config_.layers * rows * state.stride_ * config_.attended());
     state.low_keys_ = AlignedBuffer<std::uint16_t>(n);
     state.low_values_ = AlignedBuffer<std::uint16_t>(n);
     state.own_[0].scores = FloatBuffer(LowKernels::attend_scratch(state.stride_));
   } else {
-    const std::size_t n = size(config_.layers * rows * capacity * config_.hidden);
+    const std::size_t n = size(config_.layers * rows * capacity * config_.attended());
     state.keys_ = FloatBuffer(n);
     state.values_ = FloatBuffer(n);
   }
@@ -235,31 +244,30 @@ void T2S::reserve_scratch(State& state, std::int64_t n) const {
   if (n <= state.scratch_rows_) return;
   const std::int64_t d = config_.hidden;
   state.x_ = FloatBuffer(size(n * d));
-  state.qkv_ = FloatBuffer(size(n * 3 * d));
-  state.attended_ = FloatBuffer(size(n * d));
+  state.qkv_ = FloatBuffer(size(n * 3 * config_.attended()));
+  state.attended_ = FloatBuffer(size(n * config_.attended()));
   state.residual_ = FloatBuffer(size(n * d));
-  state.ffn_ = FloatBuffer(size(n * 4 * d));
-  if (is_low()) state.own_[0].rows.reserve(n, 4 * d);
+  state.ffn_ = FloatBuffer(size(n * config_.ffn()));
+  if (is_low()) state.own_[0].rows.reserve(n, widest());
   state.own_[1] = {};
   state.scratch_rows_ = n;
 }
 
+std::int64_t T2S::widest() const {
+  return std::max({config_.hidden, config_.attended(), config_.ffn()});
+}
+
 template <class Body>
-void T2S::share(std::int64_t n, State& state, const Body& body) const {
-  // A step reads all weights, at some 30 GB/s; a prefill multiplies them with every row. Waking a thread takes 50 us.
-  constexpr std::int64_t kReads = 16 << 20;
-  constexpr std::int64_t kMultiplications = 100'000'000;
+void T2S::share(bool worth, State& state, const Body& body) const {
   const std::int64_t d = config_.hidden;
-  const auto bytes = static_cast<std::int64_t>(low_weights_.size() * sizeof(std::uint32_t));
-  const bool worth = bytes >= kReads || config_.layers * 12 * d * d * n >= kMultiplications;
-  if (!is_low() || !worth || d % LowKernels::kPanel != 0) {
+  if (!is_low() || !worth || d % LowKernels::kPanel != 0 || config_.attended() % LowKernels::kPanel != 0) {
     SpareThread::Member alone;
     body(alone);
     return;
   }
   State::Own& second = state.own_[1];
   if (second.x.size() == 0) {
-    second.rows.reserve(state.scratch_rows_, 4 * d);
+    second.rows.reserve(state.scratch_rows_, widest());
     second.scores = FloatBuffer(LowKernels::attend_scratch(state.stride_));
     second.x = FloatBuffer(size(state.scratch_rows_ * d));
   }
@@ -267,12 +275,12 @@ void T2S::share(std::int64_t n, State& state, const Body& body) const {
 }
 
 T2S::Range T2S::heads_of(const SpareThread::Member& m) const {
-  const std::int64_t width = config_.hidden / config_.heads;
+  const std::int64_t width = config_.attended() / config_.heads;
   return m.share(config_.heads, std::lcm(width, LowKernels::kPanel) / width);
 }
 
 std::size_t T2S::cache_offset(const State& state, std::int64_t layer, std::int64_t row) const {
-  return size((layer * state.rows_ + row) * (is_low() ? state.stride_ : state.capacity_) * config_.hidden);
+  return size((layer * state.rows_ + row) * (is_low() ? state.stride_ : state.capacity_) * config_.attended());
 }
 
 void T2S::check_token(std::int32_t token) const {
@@ -333,15 +341,17 @@ void T2S::finish_layer(const Layer& layer, Range rows, LowRows& scratch, State& 
   const std::int64_t d = config_.hidden;
   const std::int64_t n = rows.second - rows.first;
   if (n == 0) return;
+  const std::int64_t wide = config_.ffn();
   float* x = state.x_.data() + rows.first * d;
   float* residual = state.residual_.data() + rows.first * d;
-  float* ffn = state.ffn_.data() + rows.first * 4 * d;
-  layer.out_proj.apply(state.attended_.data() + rows.first * d, d, n, residual, d, scratch);
+  float* ffn = state.ffn_.data() + rows.first * wide;
+  layer.out_proj.apply(state.attended_.data() + rows.first * config_.attended(), config_.attended(), n, residual, d,
+                       scratch);
   for (std::int64_t i = 0; i < n; ++i) {
     kernels_->add_norm(x + i * d, residual + i * d, layer.norm1_gain.data(), layer.norm1_bias.data(), d);
   }
-  layer.linear1.apply(x, d, n, ffn, 4 * d, scratch, /*relu=*/true);
-  layer.linear2.apply(ffn, 4 * d, n, residual, d, scratch);
+  layer.linear1.apply(x, d, n, ffn, wide, scratch, /*relu=*/true);
+  layer.linear2.apply(ffn, wide, n, residual, d, scratch);
   for (std::int64_t i = 0; i < n; ++i) {
     kernels_->add_norm(x + i * d, residual + i * d, layer.norm2_gain.data(), layer.norm2_bias.data(), d);
   }
@@ -352,14 +362,14 @@ void T2S::finish_layer(SpareThread::Member& m, const Layer& layer, std::int64_t 
   LowRows& scratch = state.own_[size(m.index())].rows;
   float* residual = state.residual_.data();
   float* ffn = state.ffn_.data();
-  layer.out_proj.apply_share(m, state.attended_.data(), d, n, residual, d, scratch);
+  layer.out_proj.apply_share(m, state.attended_.data(), config_.attended(), n, residual, d, scratch);
   m.meet();
   for (std::int64_t i = 0; i < n; ++i) {
     kernels_->add_norm(x + i * d, residual + i * d, layer.norm1_gain.data(), layer.norm1_bias.data(), d);
   }
-  layer.linear1.apply_share(m, x, d, n, ffn, 4 * d, scratch, /*relu=*/true);
+  layer.linear1.apply_share(m, x, d, n, ffn, config_.ffn(), scratch, /*relu=*/true);
   m.meet();
-  layer.linear2.apply_share(m, ffn, 4 * d, n, residual, d, scratch);
+  layer.linear2.apply_share(m, ffn, config_.ffn(), n, residual, d, scratch);
   m.meet();
   for (std::int64_t i = 0; i < n; ++i) {
     kernels_->add_norm(x + i * d, residual + i * d, layer.norm2_gain.data(), layer.norm2_bias.data(), d);
@@ -385,7 +395,7 @@ void T2S::keep_attention(std::int64_t layer, std::int64_t row, std::int64_t leng
 
 void T2S::cache(std::int64_t layer, std::int64_t row, std::int64_t from, std::int64_t first, std::int64_t count,
                 bool fresh, Range heads, State& state) const {
-  const std::int64_t d = config_.hidden;
+  const std::int64_t d = config_.attended();
   const float* qkv = state.qkv_.data() + from * 3 * d;
   const std::size_t at = cache_offset(state, layer, row);
   if (is_low()) {
@@ -406,7 +416,7 @@ void T2S::cache(std::int64_t layer, std::int64_t row, std::int64_t from, std::in
 
 void T2S::attend(std::int64_t layer, std::int64_t row, std::int64_t from, std::int64_t cached, std::int64_t to,
                  Range heads, FloatBuffer& scratch, State& state) const {
-  const std::int64_t d = config_.hidden;
+  const std::int64_t d = config_.attended();
   const float* q = state.qkv_.data() + from * 3 * d;
   float* out = state.attended_.data() + to * d;
   const std::size_t at = cache_offset(state, layer, row);
@@ -419,7 +429,8 @@ void T2S::attend(std::int64_t layer, std::int64_t row, std::int64_t from, std::i
     const std::size_t of_heads = at + size(column * state.stride_);
     low_kernels_->attend(q + column, 3 * d, 1, &length, state.low_keys_.data() + of_heads,
                          state.low_values_.data() + of_heads, n_heads * width, n_heads, state.stride_, scratch.data(),
-                         out + column, d, state.probes_.empty() ? nullptr : state.scores_.data() + heads.first * cached);
+                         out + column, d,
+                         state.probes_.empty() ? nullptr : state.scores_.data() + heads.first * cached);
   } else {
     kernels_->attend(q, state.keys_.data() + at, state.values_.data() + at, cached, d, config_.heads,
                      state.scores_.data(), out);
@@ -430,14 +441,14 @@ void T2S::attend(std::int64_t layer, std::int64_t row, std::int64_t from, std::i
 /// weights V.
 void T2S::attend_prefill(std::int64_t layer, std::int64_t row, std::int64_t n_text, Range rows, std::int64_t n,
                          FloatBuffer& scratch, State& state) const {
-  const std::int64_t d = config_.hidden;
+  const std::int64_t d = config_.attended();
   const std::int64_t ld = 3 * d;
   if (is_low()) {
     const std::size_t at = cache_offset(state, layer, row);
     low_kernels_->attend(state.qkv_.data() + rows.first * ld, ld, rows.second - rows.first,
-                         state.lengths_.data() + rows.first, state.low_keys_.data() + at,
-                         state.low_values_.data() + at, d, config_.heads, state.stride_, scratch.data(),
-                         state.attended_.data() + rows.first * d, d, nullptr);
+                         state.lengths_.data() + rows.first, state.low_keys_.data() + at, state.low_values_.data() + at,
+                         d, config_.heads, state.stride_, scratch.data(), state.attended_.data() + rows.first * d, d,
+                         nullptr);
     return;
   }
   const std::int64_t width = d / config_.heads;
@@ -494,7 +505,11 @@ std::span<const float> T2S::prefill(std::span<const std::int32_t> phonemes, std:
   state.lengths_.resize(size(n));
   for (std::int64_t i = 0; i < n; ++i) state.lengths_[size(i)] = static_cast<std::int32_t>(std::max(n_text, i + 1));
   if (!state.probes_.empty()) reserve_attention(state);
-  share(n, state, [&](SpareThread::Member& m) { prefill_layers(m, row, n_text, n, state); });
+  // Layer by layer, for whether a processor is free changes.
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    share(n * weights_of_layer() >= kWorthMultiplying, state,
+          [&](SpareThread::Member& m) { prefill_layer(m, static_cast<std::int64_t>(i), row, n_text, n, state); });
+  }
   const float* last_row = state.x_.data() + (state.keep_hidden_ ? n - 1 : 0) * d;
   state.hidden_out_.clear();
   if (state.keep_hidden_) state.hidden_out_.assign(state.x_.data(), state.x_.data() + n * d);
@@ -505,37 +520,36 @@ std::span<const float> T2S::prefill(std::span<const std::int32_t> phonemes, std:
   return state.logits(row);
 }
 
-/// Members have rows of their own throughout; only attention looks at the others' keys and values.
-void T2S::prefill_layers(SpareThread::Member& m, std::int64_t row, std::int64_t n_text, std::int64_t n,
-                         State& state) const {
+/// Members have rows of their own; only attention looks at the others' keys and values.
+void T2S::prefill_layer(SpareThread::Member& m, std::int64_t i, std::int64_t row, std::int64_t n_text, std::int64_t n,
+                        State& state) const {
   constexpr std::int64_t kUnit = 12;  // whole tiles of the kernels, and whole pairs of the cache
   const std::int64_t d = config_.hidden;
+  const std::int64_t wide = 3 * config_.attended();
   const Range mine = m.share(n, kUnit);
   const std::int64_t count = mine.second - mine.first;
   const bool has_last = count > 0 && mine.second == n;  // the last row
   const Range all_heads{0, config_.heads};
   State::Own& own = state.own_[size(m.index())];
-  for (std::int64_t i = 0; i < config_.layers; ++i) {
-    const Layer& layer = layers_[size(i)];
-    if (count > 0) {
-      layer.in_proj.apply(state.x_.data() + mine.first * d, d, count, state.qkv_.data() + mine.first * 3 * d, 3 * d,
-                          own.rows);
-      cache(i, row, mine.first, mine.first, count, /*fresh=*/true, all_heads, state);
-    }
-    m.meet();
-    const bool only_last_row = i + 1 == config_.layers && !state.keep_hidden_;
-    if (!only_last_row && count > 0) attend_prefill(i, row, n_text, mine, n, own.scores, state);
-    if (has_last && (only_last_row || !state.probes_.empty())) {
-      // The last row sees every position, as a decode step does.
-      attend(i, row, n - 1, n, only_last_row ? 0 : n - 1, all_heads, own.scores, state);
-      keep_attention(i, row, n, all_heads, state);
-    }
-    if (!only_last_row) {
-      finish_layer(layer, mine, own.rows, state);
-    } else if (has_last) {
-      std::copy_n(state.x_.data() + (n - 1) * d, d, state.x_.data());
-      finish_layer(layer, {0, 1}, own.rows, state);
-    }
+  const Layer& layer = layers_[size(i)];
+  if (count > 0) {
+    layer.in_proj.apply(state.x_.data() + mine.first * d, d, count, state.qkv_.data() + mine.first * wide, wide,
+                        own.rows);
+    cache(i, row, mine.first, mine.first, count, /*fresh=*/true, all_heads, state);
+  }
+  m.meet();
+  const bool only_last_row = i + 1 == config_.layers && !state.keep_hidden_;
+  if (!only_last_row && count > 0) attend_prefill(i, row, n_text, mine, n, own.scores, state);
+  if (has_last && (only_last_row || !state.probes_.empty())) {
+    // The last row sees every position, as a decode step does.
+    attend(i, row, n - 1, n, only_last_row ? 0 : n - 1, all_heads, own.scores, state);
+    keep_attention(i, row, n, all_heads, state);
+  }
+  if (!only_last_row) {
+    finish_layer(layer, mine, own.rows, state);
+  } else if (has_last) {
+    std::copy_n(state.x_.data() + (n - 1) * d, d, state.x_.data());
+    finish_layer(layer, {0, 1}, own.rows, state);
   }
 }
 
@@ -572,7 +586,8 @@ void T2S::step(std::span<const std::int64_t> rows, std::span<const std::int32_t>
     embed_token(tokens[size(b)], state.position_[size(rows[size(b)])], state.x_.data() + b * d);
   }
   if (!state.probes_.empty()) reserve_attention(state);
-  share(n, state, [&](SpareThread::Member& m) { step_layers(m, rows, state); });
+  share(low_weights_.size() * sizeof(std::uint32_t) >= kWorthReading, state,
+        [&](SpareThread::Member& m) { step_layers(m, rows, state); });
   // The rows may lie anywhere in the state.
   for (std::int64_t b = 0; n > 1 && b < n; ++b) {
     std::copy_n(state.batch_logits_.data() + b * config_.vocab, config_.vocab,
@@ -595,7 +610,8 @@ std::int64_t T2S::next_slot(const State& state, std::int64_t row) const {
 void T2S::step_layers(SpareThread::Member& m, std::span<const std::int64_t> rows, State& state) const {
   const std::int64_t d = config_.hidden;
   const auto n = static_cast<std::int64_t>(rows.size());
-  const std::int64_t width = d / config_.heads;
+  const std::int64_t a = config_.attended();
+  const std::int64_t width = a / config_.heads;
   const bool alone = m.count() == 1;
   const Range heads = alone ? Range{0, config_.heads} : heads_of(m);
   State::Own& own = state.own_[size(m.index())];
@@ -608,11 +624,11 @@ void T2S::step_layers(SpareThread::Member& m, std::span<const std::int64_t> rows
   for (std::int64_t i = 0; i < config_.layers; ++i) {
     const Layer& layer = layers_[size(i)];
     if (alone) {
-      layer.in_proj.apply(x, d, n, state.qkv_.data(), 3 * d, own.rows);
+      layer.in_proj.apply(x, d, n, state.qkv_.data(), 3 * a, own.rows);
     } else {
       layer.in_proj.low.take(x, d, n, own.rows);
-      for (std::int64_t part = 0; part < 3 * d; part += d) {
-        layer.in_proj.low.multiply(n, state.qkv_.data(), 3 * d, own.rows, false, part + heads.first * width,
+      for (std::int64_t part = 0; part < 3 * a; part += a) {
+        layer.in_proj.low.multiply(n, state.qkv_.data(), 3 * a, own.rows, false, part + heads.first * width,
                                    part + heads.second * width);
       }
     }

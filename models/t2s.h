@@ -18,14 +18,19 @@ namespace tts {
 /// Sizes of a text-to-semantic transformer; read from the model's manifest, never assumed.
 struct T2SConfig {
   std::int64_t layers = 24;
-  std::int64_t hidden = 512;  ///< also the width of both embeddings; the feed-forward width is 4 * hidden
+  std::int64_t hidden = 512;  ///< also the width of both embeddings
   std::int64_t heads = 16;
   std::int64_t phoneme_vocab = 732;
   std::int64_t vocab = 1025;       ///< semantic tokens and EOS, which is the last one
   std::int64_t bert_dim = 1024;    ///< 0: no bert_proj.weight; its bias is used if the file has one
   std::int64_t max_tokens = 1500;  ///< most tokens one text may give (60 s at 25 Hz)
+  std::int64_t filter = 0;         ///< width of the feed-forward part; 0: 4 * hidden
+  std::int64_t head_dim = 0;       ///< columns of a head; 0: hidden / heads
 
   [[nodiscard]] std::int64_t eos() const noexcept { return vocab - 1; }
+  [[nodiscard]] std::int64_t ffn() const noexcept { return filter > 0 ? filter : 4 * hidden; }
+  /// Columns of all heads together: of queries, keys, values and what is attended.
+  [[nodiscard]] std::int64_t attended() const noexcept { return head_dim > 0 ? heads * head_dim : hidden; }
 };
 
 /// Phonemes and prompt tokens to semantic tokens: GPT-SoVITS' autoregressive transformer (post-norm, ReLU, learned
@@ -58,7 +63,7 @@ class T2S {
     [[nodiscard]] std::int64_t cached(std::int64_t row = 0) const;
     /// Logits [vocab] of a row after its last prefill or step, valid until its next one.
     [[nodiscard]] std::span<const float> logits(std::int64_t row = 0) const;
-    /// Cached keys or values [cached, hidden] of a row: text, prompt, tokens; with a window, token i is in place
+    /// Cached keys or values [cached, attended] of a row: text, prompt, tokens; with a window, token i is in place
     /// i % window of the tokens. Of a float32 model; throws std::logic_error otherwise.
     [[nodiscard]] std::span<const float> keys(std::int64_t layer, std::int64_t row = 0) const;
     [[nodiscard]] std::span<const float> values(std::int64_t layer, std::int64_t row = 0) const;
@@ -86,10 +91,10 @@ class T2S {
     std::int64_t rows_ = 0;
     std::int64_t capacity_ = 0;
     std::int64_t layers_ = 0;
-    std::int64_t hidden_ = 0;
+    std::int64_t attended_width_ = 0;
     std::int64_t vocab_ = 0;
     std::int64_t window_ = 0;
-    FloatBuffer keys_;                         ///< [layers, rows, capacity, hidden]; empty at reduced precision
+    FloatBuffer keys_;                         ///< [layers, rows, capacity, attended]; empty at reduced precision
     FloatBuffer values_;                       ///< same
     std::int64_t stride_ = 0;                  ///< capacity in whole blocks of LowKernels
     AlignedBuffer<std::uint16_t> low_keys_;    ///< [layers, rows, heads, stride * width], see LowKernels
@@ -106,10 +111,10 @@ class T2S {
     // scratch for `scratch_rows_` positions at once
     std::int64_t scratch_rows_ = 0;
     FloatBuffer x_;         ///< [n, hidden]
-    FloatBuffer qkv_;       ///< [n, 3 * hidden]
-    FloatBuffer attended_;  ///< [n, hidden]
+    FloatBuffer qkv_;       ///< [n, 3 * attended]
+    FloatBuffer attended_;  ///< [n, attended]
     FloatBuffer residual_;  ///< [n, hidden]
-    FloatBuffer ffn_;       ///< [n, 4 * hidden]
+    FloatBuffer ffn_;       ///< [n, ffn]
     FloatBuffer scores_;    ///< [heads, capacity]
     std::int64_t prefill_rows_ = 0;
     /// What each thread that shares a prefill or step has to itself; the second is empty until there is one.
@@ -119,9 +124,9 @@ class T2S {
       FloatBuffer x;  ///< [n, hidden] of the second in a step; the first's is x_
     };
     std::array<Own, 2> own_;
-    FloatBuffer packed_keys_;     ///< one head's keys of a prefill, packed
-    FloatBuffer packed_values_;   ///< one head's values, packed
-    FloatBuffer prefill_scores_;  ///< [n, n]
+    FloatBuffer packed_keys_;            ///< one head's keys of a prefill, packed
+    FloatBuffer packed_values_;          ///< one head's values, packed
+    FloatBuffer prefill_scores_;         ///< [n, n]
     std::vector<std::int32_t> lengths_;  ///< positions that each row of a prefill sees
   };
 
@@ -144,7 +149,7 @@ class T2S {
   }
 
   /// Room for `rows` utterances of `capacity` positions (phonemes + prompt + tokens) each. Memory is touched as it
-  /// fills: 2 * layers * hidden * 4 bytes per position, at reduced precision 2 * layers * hidden * 2.
+  /// fills: 2 * layers * attended * 4 bytes per position, at reduced precision half of it.
   [[nodiscard]] State make_state(std::int64_t rows, std::int64_t capacity) const;
 
   /// Starts a row anew with a text and the tokens of the reference audio; returns the logits [vocab] of the first new
@@ -179,10 +184,10 @@ class T2S {
                      std::int64_t ldy, LowRows& rows, bool relu = false) const;
   };
   struct Layer {
-    Product in_proj;   ///< [3 * hidden, hidden]: q, k, v
-    Product out_proj;  ///< [hidden, hidden]
-    Product linear1;   ///< [4 * hidden, hidden]
-    Product linear2;   ///< [hidden, 4 * hidden]
+    Product in_proj;   ///< [3 * attended, hidden]: q, k, v
+    Product out_proj;  ///< [hidden, attended]
+    Product linear1;   ///< [ffn, hidden]
+    Product linear2;   ///< [hidden, ffn]
     std::vector<float> norm1_gain, norm1_bias, norm2_gain, norm2_bias;
   };
 
@@ -193,14 +198,19 @@ class T2S {
   void check_token(std::int32_t token) const;
   void embed_token(std::int32_t token, std::int64_t position, float* out) const;
   void reserve_scratch(State& state, std::int64_t n) const;
-  /// Runs body(member) alone, or with the spare thread when the work of `n` rows is worth it.
+  /// Runs body(member) alone, or with the spare thread when the work is worth it.
   template <class Body>
-  void share(std::int64_t n, State& state, const Body& body) const;
+  void share(bool worth, State& state, const Body& body) const;
+  /// Multiplications of a layer's linear layers with one row.
+  [[nodiscard]] std::int64_t weights_of_layer() const {
+    return config_.hidden * (4 * config_.attended() + 2 * config_.ffn());
+  }
+  [[nodiscard]] std::int64_t widest() const;
   using Range = SpareThread::Member::Range;
   /// A member's heads, of which the columns are whole panels.
   [[nodiscard]] Range heads_of(const SpareThread::Member& m) const;
-  void prefill_layers(SpareThread::Member& m, std::int64_t row, std::int64_t n_text, std::int64_t n,
-                      State& state) const;
+  void prefill_layer(SpareThread::Member& m, std::int64_t i, std::int64_t row, std::int64_t n_text, std::int64_t n,
+                     State& state) const;
   void step_layers(SpareThread::Member& m, std::span<const std::int64_t> rows, State& state) const;
   [[nodiscard]] std::int64_t next_slot(const State& state, std::int64_t row) const;
   /// Output projection, norms and feed-forward for rows of state.x_, whose attention is in state.attended_.

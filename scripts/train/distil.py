@@ -2,9 +2,8 @@
 
     distil.py --features DIR --tokens FILE --flow FILE --out FILE [--again FILE] [--steps 2] [--teacher-steps 4] [--minutes M] [--resume]
 
-After Salimans and Ho 2022, on the velocity: from x at time t the teacher, the network as it was, goes to t + 1/steps in small Euler steps; the student
-has to get there in one. The student meets the points it gets to by itself, not the teacher's. Nothing but the estimator's weights changes,
-so the result runs wherever the teacher did, with `--steps` uniform Euler steps. The conditioning is computed once. The noise is
+From x at time t the teacher, the network as it was, goes to t + 1/steps in small Euler steps; the student has to get there in one
+(fewer_steps.py). Nothing but the estimator's weights changes, so the result runs wherever the teacher did, with `--steps` uniform Euler steps. The conditioning is computed once. The noise is
 scaled at random, so that a voice may choose how much of it to start from.
 """
 import argparse
@@ -18,6 +17,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+import fewer_steps
 import nets
 from flow import average_speaker
 from symbols import ids_of
@@ -79,32 +79,22 @@ def main():
         student.load_state_dict({k.removeprefix("cfm.estimator."): v for k, v in torch.load(a.out)["net"].items() if k.startswith("cfm.estimator.")})
     ema = copy.deepcopy(student)
     opt = torch.optim.AdamW(student.parameters(), a.lr, betas=(0.9, 0.98), weight_decay=0.0)
-    small, far = a.teacher_steps // a.steps, 1 / a.steps
+    small = a.teacher_steps // a.steps
 
     def crop(m):
         k = rng.randrange(0, max(1, len(m) - CROP + 1))
         m = m[k: k + CROP].float()
         return F.pad(m, (0, 0, 0, CROP - len(m))), torch.arange(CROP) < len(m)
 
-    def at(model, x, c, t):
-        with torch.autocast("cpu", torch.bfloat16):
-            return model(x, c, torch.full((len(x),), t)).float()
+    def velocity(model, c):
+        def of(x, t, width):
+            with torch.autocast("cpu", torch.bfloat16):
+                return model(x, c, torch.full((len(x),), t)).float()
+        return of
 
     def loss_of(model, x, c, ok, backward=False):
         """Over the student's own trajectory from x; the mean square of what its jumps miss."""
-        total = 0.0
-        for i in range(a.steps):
-            with torch.no_grad():
-                y, t = x, i * far
-                for k in range(small):
-                    y = y + far / small * at(teacher, y, c, t + k * far / small)
-            v = at(model, x, c, t)
-            loss = ((v - (y - x) / far).pow(2).mean(-1) * ok).sum() / ok.sum()
-            if backward:
-                (loss * far ** 2 * 10).backward()
-            total += loss.item() * far ** 2
-            x = x + far * v.detach()
-        return total
+        return fewer_steps.jump(velocity(model, c), velocity(teacher, c), x, ok, a.steps, small, (lambda loss: (loss * 10).backward()) if backward else None)
 
     hmu = [F.pad(m[:CROP].float(), (0, 0, 0, max(0, CROP - len(m)))) for m in conditioned(net, speaker, held, tokenize(a.tokens, held))]
     hb = (torch.randn(len(held), CROP, nets.N_MEL, generator=torch.Generator().manual_seed(0)), torch.stack(hmu),

@@ -70,27 +70,38 @@ def channel_dropout(x, p, training):
     return x * ((torch.rand(x.shape[0], 1, x.shape[2], device=x.device) >= p) / (1 - p)).to(x.dtype)
 
 
-class T2SLayer(nn.Module):
-    """Post-norm transformer block (upstream `h.layers.i`)."""
+class Projections(nn.Module):
+    """Of an attention with `width` columns in all heads together."""
 
-    def __init__(self, dim, heads):
+    def __init__(self, dim, width):
         super().__init__()
-        self.self_attn = nn.MultiheadAttention(dim, heads, batch_first=True)   # only its parameters are used
-        self.linear1, self.linear2 = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
+        self.in_proj_weight, self.in_proj_bias = nn.Parameter(torch.empty(3 * width, dim)), nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = nn.Linear(width, dim)
+        nn.init.xavier_uniform_(self.in_proj_weight), nn.init.zeros_(self.out_proj.bias)
+
+
+class T2SLayer(nn.Module):
+    """Post-norm transformer block (upstream `h.layers.i`); pruning leaves other widths than 4 dim and dim / heads."""
+
+    def __init__(self, dim, heads, filter=None, head_dim=None):
+        super().__init__()
+        filter, self.head_dim = filter or 4 * dim, head_dim or dim // heads
+        self.self_attn = Projections(dim, heads * self.head_dim)
+        self.linear1, self.linear2 = nn.Linear(dim, filter), nn.Linear(filter, dim)
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.heads, self.dropout = heads, 0.0
 
     def forward(self, x, bias, want_attention=False):
-        B, T, D = x.shape
+        B, T, _ = x.shape
         a = self.self_attn
-        q, k, v = F.linear(x, a.in_proj_weight, a.in_proj_bias).view(B, T, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
+        q, k, v = F.linear(x, a.in_proj_weight, a.in_proj_bias).view(B, T, 3, self.heads, self.head_dim).permute(2, 0, 3, 1, 4)
         p = None
         if want_attention or (self.training and not x.is_cuda and T < 512):      # on a CPU the fused backward is the slower one
-            p = torch.softmax((q @ k.transpose(-1, -2)).float() / math.sqrt(D // self.heads) + bias, -1)
+            p = torch.softmax((q @ k.transpose(-1, -2)).float() / math.sqrt(self.head_dim) + bias, -1)
             y = p.to(v.dtype) @ v
         else:
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
-        y = F.linear(y.transpose(1, 2).reshape(B, T, D), a.out_proj.weight, a.out_proj.bias)
+        y = F.linear(y.transpose(1, 2).reshape(B, T, -1), a.out_proj.weight, a.out_proj.bias)
         x = self.norm1(x + channel_dropout(y, self.dropout, self.training))
         y = self.linear2(channel_dropout(F.relu(self.linear1(x)), self.dropout, self.training))
         return self.norm2(x + y), p
@@ -114,13 +125,14 @@ class Position(nn.Module):
 class TextToSemantic(nn.Module):
     """Phonemes -> semantic tokens. State-dict keys as upstream, to be stored with the prefix `model.`."""
 
-    def __init__(self, layers=6, dim=256, heads=4, phonemes=732, vocab=513):
+    def __init__(self, layers=6, dim=256, heads=4, phonemes=732, vocab=513, filter=None, head_dim=None, bert_dim=0):
         super().__init__()
         self.dim, self.vocab, self.eos = dim, vocab, vocab - 1
-        self.bert_proj_bias = nn.Parameter(torch.zeros(dim))                   # stored as bert_proj.bias; no BERT weights
+        self.bert_proj_bias = nn.Parameter(torch.zeros(dim))                   # stored as bert_proj.bias
+        self.bert_proj_weight = nn.Parameter(torch.zeros(dim, bert_dim)) if bert_dim else None
         self.ar_text_embedding, self.ar_audio_embedding = Embedding(phonemes, dim), Embedding(vocab, dim)
         self.ar_text_position, self.ar_audio_position = Position(), Position()
-        self.h = nn.ModuleDict({"layers": nn.ModuleList(T2SLayer(dim, heads) for _ in range(layers))})
+        self.h = nn.ModuleDict({"layers": nn.ModuleList(T2SLayer(dim, heads, filter, head_dim) for _ in range(layers))})
         self.ar_predict_layer = nn.Linear(dim, vocab, bias=False)
         pos = torch.arange(4000, dtype=torch.float32)[:, None]
         w = torch.exp(torch.arange(0, dim, 2, dtype=torch.float32) * -(math.log(10000.0) / dim))
@@ -128,14 +140,16 @@ class TextToSemantic(nn.Module):
         pe[:, 0::2], pe[:, 1::2] = torch.sin(pos * w), torch.cos(pos * w)
         self.register_buffer("pe", pe, persistent=False)
 
-    def forward(self, phonemes, n_phonemes, tokens, probe=()):
-        """phonemes [B, T] padded, n_phonemes [B], tokens [B, P] (teacher forced, padded at the end).
+    def forward(self, phonemes, n_phonemes, tokens, probe=(), bert=None):
+        """phonemes [B, T] padded, n_phonemes [B], tokens [B, P] (teacher forced, padded at the end), bert [B, T, bert_dim].
 
         Returns logits [B, P + 1, vocab] (row 0 predicts the first token) and the attention of the probed layers.
         The text is padded on its right; padded keys are masked, so positions are those of an unpadded run.
         """
         B, T = phonemes.shape
         x = self.ar_text_embedding(phonemes) + self.bert_proj_bias + self.ar_text_position.alpha * self.pe[:T]
+        if bert is not None:
+            x = x + F.linear(bert, self.bert_proj_weight)
         y = self.ar_audio_embedding(tokens) + self.ar_audio_position.alpha * self.pe[: tokens.shape[1]]
         h = torch.cat([x, y], 1)
         L = h.shape[1]

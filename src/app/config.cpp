@@ -53,6 +53,7 @@ constexpr std::array kSettings{
     Setting{"engine.t2s_precision", [](Config& c) -> Field { return &c.engine.t2s_precision; }},
     Setting{"engine.t2s_window", [](Config& c) -> Field { return &c.engine.t2s_window; }, 0, 4000},
     Setting{"engine.acoustic_precision", [](Config& c) -> Field { return &c.engine.acoustic_precision; }},
+    Setting{"engine.bert_precision", [](Config& c) -> Field { return &c.engine.bert_precision; }},
     Setting{"engine.flow_steps", [](Config& c) -> Field { return &c.engine.flow_steps; }, 0, 128},
     Setting{"engine.flow_solver", [](Config& c) -> Field { return &c.engine.flow_solver; }},
     Setting{"engine.flow_grid", [](Config& c) -> Field { return &c.engine.flow_grid; }},
@@ -262,9 +263,9 @@ Result<void> validate(const Config& config) {
   if (!t2s_precision_of(config.engine.t2s_precision)) {
     return bad("engine.t2s_precision: got \"" + config.engine.t2s_precision + "\", want auto, fp32, bf16 or int8");
   }
-  if (!acoustic_precision_of(config.engine.acoustic_precision)) {
-    return bad("engine.acoustic_precision: got \"" + config.engine.acoustic_precision +
-               "\", want auto, fp32 or bf16");
+  for (const auto& [key, value] : {std::pair{"engine.acoustic_precision: got \"", config.engine.acoustic_precision},
+                                   std::pair{"engine.bert_precision: got \"", config.engine.bert_precision}}) {
+    if (!precision_choice_of(value)) return bad(key + value + "\", want auto, fp32 or bf16");
   }
   if (const auto flow = flow_choice(config.engine); !flow) return flow.error();
   if (std::find(kLevels.begin(), kLevels.end(), config.log.level) == kLevels.end()) {

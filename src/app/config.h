@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
-#include "models/acoustic_precision.h"
 #include "models/flow_schedule.h"
+#include "models/precision_choice.h"
 #include "models/t2s_options.h"
 #include "src/app/cpu_environment.h"
 #include "src/app/paths.h"
@@ -51,6 +51,7 @@ struct Config {
     std::string t2s_precision = "auto";  ///< of the token model: "auto", "fp32", "bf16", "int8" (models/t2s_options.h)
     int t2s_window = 0;                  ///< tokens back that it attends to beside text and prompt, 0: all, .. 4000
     std::string acoustic_precision = "auto";  ///< of the networks after the tokens: "auto", "fp32", "bf16"
+    std::string bert_precision = "auto";      ///< of the network that reads Chinese text: "auto", "fp32", "bf16"
     int flow_steps = 0;             ///< of all voices' flow matching, 1 .. 128; 0: the voice's own, as for the next
     std::string flow_solver;        ///< "euler", "midpoint", "heun" (models/flow_schedule.h)
     std::string flow_grid;          ///< "uniform", "cosine", "sway:-0.5", or the times, "0,0.1,0.4,1"

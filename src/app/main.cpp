@@ -24,7 +24,8 @@ int main(int argc, char** argv) {
             engine.threads = config.engine.threads;
             engine.networks.t2s = {tts::t2s_precision_of(config.engine.t2s_precision).value(),  // validated
                                    config.engine.t2s_window};
-            engine.networks.acoustic = tts::acoustic_precision_of(config.engine.acoustic_precision).value();
+            engine.networks.acoustic = tts::precision_choice_of(config.engine.acoustic_precision).value();
+            engine.networks.bert = tts::precision_choice_of(config.engine.bert_precision).value();
             engine.networks.flow = tts::flow_choice(config.engine).value();  // validated
             engine.networks.prompt_frames = config.engine.flow_prompt_frames;
             engine.audio_threads = config.engine.audio_threads;

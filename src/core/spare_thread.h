@@ -102,8 +102,8 @@ class SpareThread {
   };
 
   const int processors_;
-  std::atomic<int> busy_{0};         ///< threads with a Shift
-  std::atomic<bool> taken_{false};   ///< by the thread whose work is shared
+  std::atomic<int> busy_{0};        ///< threads with a Shift
+  std::atomic<bool> taken_{false};  ///< by the thread whose work is shared
   alignas(64) std::atomic<std::uint32_t> state_{idle};
   std::array<Seat, 2> seats_;
   Call call_ = nullptr;

@@ -327,7 +327,7 @@ class Preparation {
       out.prompt_phonemes = within_inventory(spoken_.phonemes, std::min(m_.t2s.config.phoneme_vocab, c_.phonemes));
       if (needs_bert()) {
         tell("BERT");
-        const auto features = load_text_features(config_.models_dir);
+        const auto features = load_text_features(config_.models_dir, PrecisionChoice::fp32);
         if (!features) return features.error();
         auto rows = (*features)->rows(spoken_, m_.t2s.config.bert_dim);
         if (!rows) return rows.error();

@@ -9,6 +9,7 @@
 #include <c10/core/InferenceMode.h>
 
 #include "models/bert.h"
+#include "models/bf16_kernels.h"
 #include "models/huggingface.h"
 #include "src/core/safetensors.h"
 
@@ -33,8 +34,10 @@ Result<fs::path> find_weights(const fs::path& models_dir) {
 
 class TextFeatures final : public TextReader {
  public:
-  TextFeatures(fs::path file, WordPiece tokenizer, Bert bert)
-      : file_(std::move(file)), bert_(std::move(tokenizer), std::move(bert)) {}
+  TextFeatures(fs::path file, WordPiece tokenizer, Bert bert, std::uint64_t bytes)
+      : file_(std::move(file)), bert_(std::move(tokenizer), std::move(bert)), bytes_(bytes) {}
+
+  std::uint64_t bytes() const override { return bytes_; }
 
   Result<std::vector<float>> rows(const Phonemized& spoken, std::int64_t dim) const override {
     if (spoken.bert.empty()) return std::vector<float>{};
@@ -50,11 +53,26 @@ class TextFeatures final : public TextReader {
  private:
   const fs::path file_;
   const BertFeatures bert_;
+  const std::uint64_t bytes_;
 };
+
+/// What the encoder takes: the matrices of its layers at two bytes a number in bf16, all else at four.
+Result<std::uint64_t> bytes_of(const fs::path& weights, Precision precision) {
+  const auto file = SafeTensors::open(weights);
+  if (!file) return file.error();
+  std::uint64_t bytes = 0;
+  for (const TensorView& tensor : file->tensors()) {
+    if (!tensor.name.starts_with("bert.")) continue;
+    const bool rounded =
+        precision == Precision::bf16 && tensor.name.starts_with("bert.encoder.") && tensor.shape.size() == 2;
+    bytes += static_cast<std::uint64_t>(tensor.numel()) * (rounded ? 2 : 4);
+  }
+  return bytes;
+}
 
 }  // namespace
 
-Result<std::shared_ptr<const TextReader>> load_text_features(const fs::path& models_dir) {
+Result<std::shared_ptr<const TextReader>> load_text_features(const fs::path& models_dir, PrecisionChoice precision) {
   auto weights = find_weights(models_dir);
   if (!weights) return weights.error();
   const fs::path folder = models_dir / "chinese-roberta-wwm-ext-large";
@@ -68,23 +86,20 @@ Result<std::shared_ptr<const TextReader>> load_text_features(const fs::path& mod
     }
     auto tokenizer = load_tokenizer(folder);
     if (!tokenizer) return tokenizer.error();
-    Bert bert(WeightScope(load_weights(*weights))("bert"), sizes);
-    return std::make_shared<const TextFeatures>(std::move(*weights), std::move(*tokenizer), std::move(bert));
+    Bert bert = make_bert(WeightScope(load_weights(*weights))("bert"), sizes, precision);
+    const auto bytes = bytes_of(*weights, bert.precision());
+    if (!bytes) return bytes.error();
+    return std::make_shared<const TextFeatures>(std::move(*weights), std::move(*tokenizer), std::move(bert), *bytes);
   } catch (const std::exception& fault) {
     return Error{Errc::bad_file, fault.what()};
   }
 }
 
-Result<std::uint64_t> text_features_bytes(const fs::path& models_dir) {
+Result<std::uint64_t> text_features_bytes(const fs::path& models_dir, PrecisionChoice precision) {
   const auto weights = find_weights(models_dir);
   if (!weights) return weights.error();
-  const auto file = SafeTensors::open(*weights);
-  if (!file) return file.error();
-  std::uint64_t numbers = 0;
-  for (const TensorView& tensor : file->tensors()) {
-    if (tensor.name.starts_with("bert.")) numbers += static_cast<std::uint64_t>(tensor.numel());
-  }
-  return 4 * numbers;
+  const bool rounds = precision != PrecisionChoice::fp32 && bf16_kernels() != nullptr;
+  return bytes_of(*weights, rounds ? Precision::bf16 : Precision::fp32);
 }
 
 }  // namespace tts

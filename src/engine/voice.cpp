@@ -65,7 +65,7 @@ struct Networks {
   /// Never moved: streams and speakers point into it.
   using Acoustic = std::variant<std::unique_ptr<const AcousticModel>, std::unique_ptr<const VitsModel>,
                                 std::unique_ptr<const CfmModel>>;
-  static Acoustic load_acoustic(const VoiceManifest& m, AcousticPrecision wish) {
+  static Acoustic load_acoustic(const VoiceManifest& m, PrecisionChoice wish) {
     if (!m.published) {
       return make_guarded<AcousticModel>(wish, m.id, [&](Precision precision) {
         return std::make_unique<const AcousticModel>(load_acoustic_model(m, precision));

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "models/acoustic_precision.h"
+#include "models/precision_choice.h"
 #include "models/flow_schedule.h"
 #include "models/t2s_options.h"
 #include "src/engine/synthesizer.h"
@@ -82,7 +82,8 @@ struct NetworkOptions {
   bool guard = true;  ///< tokens are watched, and drawn again where they are faulty (models/guarded_decoder.h)
   T2SOptions t2s;
   FlowChoice flow;                                       ///< instead of what the manifest says
-  AcousticPrecision acoustic = AcousticPrecision::fp32;  ///< v3 and v4 are float32 always
+  PrecisionChoice acoustic = PrecisionChoice::fp32;  ///< v3 and v4 are float32 always
+  PrecisionChoice bert = PrecisionChoice::fp32;        ///< of the network that reads Chinese text
   int prompt_frames = 0;  ///< v3, v4: frames of the reference that a window of the flow sees; 0: what the manifest says
 };
 

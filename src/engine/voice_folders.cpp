@@ -54,7 +54,7 @@ class VoiceFolders final : public VoiceSource {
  public:
   VoiceFolders(const fs::path& voices_dir, const fs::path& models_dir, std::shared_ptr<const TextFrontend> frontend,
                const NetworkOptions& options)
-      : config_{voices_dir, models_dir}, frontend_(std::move(frontend)), models_(options) {}
+      : config_{voices_dir, models_dir}, frontend_(std::move(frontend)), models_(options), bert_(options.bert) {}
 
   bool changed() override {
     if (has_made_) return true;
@@ -97,8 +97,10 @@ class VoiceFolders final : public VoiceSource {
   }
 
   std::shared_ptr<const Voice> load(const VoiceCard& card) override { return load_voice(card.place, models_); }
-  Result<std::uint64_t> reader_bytes() const override { return text_features_bytes(config_.models_dir); }
-  Result<std::shared_ptr<const TextReader>> load_reader() override { return load_text_features(config_.models_dir); }
+  Result<std::uint64_t> reader_bytes() const override { return text_features_bytes(config_.models_dir, bert_); }
+  Result<std::shared_ptr<const TextReader>> load_reader() override {
+    return load_text_features(config_.models_dir, bert_);
+  }
 
   Result<NewVoice> add(const VoiceRequest& request, const VoiceProgress& progress) override {
     auto made = prepare_voice(config_, *frontend_, request, progress);
@@ -136,6 +138,7 @@ class VoiceFolders final : public VoiceSource {
   const PrepareConfig config_;
   const std::shared_ptr<const TextFrontend> frontend_;
   ModelCache models_;
+  const PrecisionChoice bert_;
   std::uint64_t scanned_ = 0;           ///< the state that the last scan saw
   std::uint64_t looked_at_ = 0;         ///< the state that the last changed() saw
   std::atomic<bool> has_made_ = false;  ///< or removed a voice since the last scan

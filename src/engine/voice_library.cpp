@@ -230,9 +230,9 @@ Result<std::shared_ptr<const TextReader>> VoiceLibrary::load_reader() {
   if (auto room = make_room("the network that reads Chinese", [&](bool) { return *bytes; }); !room) return room.error();
   auto loaded = source_->load_reader();
   if (!loaded) return loaded.error();
-  get_logger("engine")->info("text reader loaded bytes={}", *bytes);
+  get_logger("engine")->info("text reader loaded bytes={}", (*loaded)->bytes());
   const std::lock_guard lock(mutex_);
-  reader_bytes_ = *bytes;
+  reader_bytes_ = (*loaded)->bytes();
   reader_.put(*loaded, ++clock_);
   return std::move(*loaded);
 }

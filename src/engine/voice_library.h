@@ -35,6 +35,8 @@ class TextReader {
   /// [phonemes, dim] row-major; empty when nothing of `spoken` is Chinese. Errc::bad_file when the network is of
   /// another width than `dim`.
   [[nodiscard]] virtual Result<std::vector<float>> rows(const Phonemized& spoken, std::int64_t dim) const = 0;
+  /// What it takes in memory, once it is there.
+  [[nodiscard]] virtual std::uint64_t bytes() const = 0;
 };
 
 /// Where voices come from. scan, load, add and remove are called by one thread at a time each, load beside the others.

@@ -193,6 +193,7 @@ TEST_SUITE("app/config") {
         {"engine.t2s_precision", "int8", ""},
         {"engine.acoustic_precision", "int8", "engine.acoustic_precision: got \"int8\", want auto, fp32 or bf16"},
         {"engine.acoustic_precision", "fp32", ""},
+        {"engine.bert_precision", "half", "engine.bert_precision: got \"half\", want auto, fp32 or bf16"},
         {"server.host", "", "server.host: empty, want an address as 127.0.0.1"},
         {"server.web_dir", none, ""},
         {"server.voice_upload", "on", "server.voice_upload: got \"on\", want auto or off"},

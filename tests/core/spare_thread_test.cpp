@@ -30,7 +30,8 @@ bool share_at_last(SpareThread& spare, const Body& body) {
 }
 
 /// Each stage needs all of the one before.
-std::vector<std::uint32_t> stages(SpareThread::Member& m, std::vector<std::uint32_t>& a, std::vector<std::uint32_t>& b) {
+std::vector<std::uint32_t> stages(SpareThread::Member& m, std::vector<std::uint32_t>& a,
+                                  std::vector<std::uint32_t>& b) {
   const auto n = static_cast<std::int64_t>(a.size());
   for (int stage = 0; stage < 50; ++stage) {
     const auto part = m.share(n, 4);
@@ -38,7 +39,8 @@ std::vector<std::uint32_t> stages(SpareThread::Member& m, std::vector<std::uint3
       b[static_cast<std::size_t>(i)] = a[static_cast<std::size_t>(n - 1 - i)] * 3 + a[static_cast<std::size_t>(i)];
     }
     m.meet();
-    for (std::int64_t i = part.first; i < part.second; ++i) a[static_cast<std::size_t>(i)] = b[static_cast<std::size_t>(i)];
+    for (std::int64_t i = part.first; i < part.second; ++i)
+      a[static_cast<std::size_t>(i)] = b[static_cast<std::size_t>(i)];
     m.meet();
   }
   return a;

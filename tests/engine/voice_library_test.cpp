@@ -104,10 +104,15 @@ struct Shelf {
 /// Says 7 for every value.
 class SevenReader final : public TextReader {
  public:
+  explicit SevenReader(std::uint64_t bytes) : bytes_(bytes) {}
   Result<std::vector<float>> rows(const Phonemized& spoken, std::int64_t dim) const override {
     if (dim != 2) return Error{Errc::bad_file, "another width"};
     return std::vector<float>(spoken.phonemes.size() * 2, 7.0F);
   }
+  std::uint64_t bytes() const override { return bytes_; }
+
+ private:
+  const std::uint64_t bytes_;
 };
 
 class FakeSource final : public VoiceSource {
@@ -141,7 +146,7 @@ class FakeSource final : public VoiceSource {
   Result<std::shared_ptr<const TextReader>> load_reader() override {
     const std::lock_guard lock(shelf_.mutex);
     ++shelf_.reader_loads;
-    return std::make_shared<const SevenReader>();
+    return std::make_shared<const SevenReader>(shelf_.reader_bytes);
   }
   Result<NewVoice> add(const VoiceRequest& request, const VoiceProgress&) override {
     shelf_.put(request.id, request.model, 10);

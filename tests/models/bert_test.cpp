@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "models/bf16_kernels.h"
 #include "models/huggingface.h"
 #include "tests/models/fake_weights.h"
 
@@ -59,6 +60,37 @@ TEST_SUITE("models/bert") {
     }
     const std::vector<std::int32_t> ids = {2, 4, 5, 3};
     CHECK(Bert(WeightScope(old)("bert"), tiny()).forward(ids).equal(model.forward(ids)));
+  }
+
+  TEST_CASE("in bf16 it is near float32, or it is float32") {
+    class Weights final : public WeightSource {
+     public:
+      explicit Weights(double attention) : attention_(attention) {}
+      bool has(std::string_view key) const override { return fake_.has(key); }
+      at::Tensor get(const std::string& key, at::IntArrayRef shape) const override {
+        const bool keys = contains(key, "self.query.weight") || contains(key, "self.key.weight");
+        return keys ? fake_.get(key, shape) * attention_ : fake_.get(key, shape);
+      }
+
+     private:
+      FakeWeights fake_;
+      double attention_;
+    };
+    const std::vector<std::int32_t> ids = {2, 4, 5, 7, 3};
+    BertConfig config = tiny();
+    config.positions = 64;
+    const auto make = [&](double attention, PrecisionChoice wish) {
+      return make_bert(WeightScope(std::make_shared<Weights>(attention))("bert"), config, wish);
+    };
+    const Bert plain = make(1, PrecisionChoice::fp32);
+    const Bert chosen = make(1, PrecisionChoice::automatic);
+    CHECK(plain.precision() == Precision::fp32);
+    CHECK(chosen.precision() == (bf16_kernels() != nullptr ? Precision::bf16 : Precision::fp32));
+    CHECK(max_difference(plain.forward(ids), chosen.forward(ids)) < 0.05);
+    // Attention that a rounding turns elsewhere.
+    const Bert wild = make(3000, PrecisionChoice::bf16);
+    CHECK(wild.precision() == Precision::fp32);
+    CHECK(wild.forward(ids).equal(make(3000, PrecisionChoice::fp32).forward(ids)));
   }
 
   TEST_CASE("tokens see each other in both directions, and where they stand") {

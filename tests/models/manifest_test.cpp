@@ -80,6 +80,33 @@ TEST_SUITE("models/manifest") {
     CHECK(m->reference == "voices/starter/reference.safetensors");
   }
 
+  TEST_CASE("pruned widths are named, in both formats; with head_dim the heads need not divide the hidden width") {
+    CHECK(parse_manifest(kGood, ".")->t2s.config.ffn() == 1024);
+    CHECK(parse_manifest(kGood, ".")->t2s.config.attended() == 256);
+    const auto m = parse_manifest(
+        with("\"heads\": 4, \"phoneme_vocab\"", "\"heads\": 3, \"head_dim\": 64, \"filter\": 640, \"phoneme_vocab\""),
+        ".");
+    REQUIRE(m.has_value());
+    CHECK(m->t2s.config.ffn() == 640);
+    CHECK(m->t2s.config.attended() == 192);
+    CHECK(
+        fault_of(with("\"heads\": 4, \"phoneme_vocab\"", "\"heads\": 3, \"phoneme_vocab\"")).find("t2s.heads: got 3") !=
+        std::string::npos);
+    CHECK(fault_of(with("\"heads\": 4, \"phoneme_vocab\"", "\"heads\": 4, \"filter\": 0, \"phoneme_vocab\""))
+              .find("t2s.filter: wanted an integer") != std::string::npos);
+    const auto p = parse_manifest(
+        published({{"\"t2s.safetensors\"", "\"t2s.safetensors\", \"heads\": 11, \"head_dim\": 32, \"filter\": 1280"},
+                   {"\"v2\"", "\"v4\""},
+                   {"32000", "48000"},
+                   {"\"acoustic.safetensors\"}",
+                    "\"acoustic.safetensors\", \"dit_filter\": 1280}, \"vocoder\": {\"file\": \"v.safetensors\"}"}}),
+        ".");
+    REQUIRE(p.has_value());
+    CHECK(p->t2s.config.ffn() == 1280);
+    CHECK(p->t2s.config.attended() == 352);
+    CHECK(p->published->dit.filter == 1280);
+  }
+
   TEST_CASE("null is global attention") {
     const auto m = parse_manifest(with("[16, 1]", "null"), ".");
     REQUIRE(m.has_value());

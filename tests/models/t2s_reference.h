@@ -28,6 +28,8 @@ inline std::shared_ptr<TensorMap> random_t2s_weights(const T2SConfig& c, std::ui
     map->put("model." + key, (at::randn(shape, generator, at::kFloat) * scale + offset).to(rounded_to));
   };
   const std::int64_t d = c.hidden;
+  const std::int64_t a = c.attended();
+  const std::int64_t f = c.ffn();
   const double s = 1.0 / std::sqrt(static_cast<double>(d));
   put("ar_text_embedding.word_embeddings.weight", {c.phoneme_vocab, d}, 1.0);
   put("ar_audio_embedding.word_embeddings.weight", {c.vocab, d}, 1.0);
@@ -37,13 +39,13 @@ inline std::shared_ptr<TensorMap> random_t2s_weights(const T2SConfig& c, std::ui
   put("bert_proj.bias", {d}, 0.1);
   for (std::int64_t i = 0; i < c.layers; ++i) {
     const std::string layer = "h.layers." + std::to_string(i) + ".";
-    put(layer + "self_attn.in_proj_weight", {3 * d, d}, s);
-    put(layer + "self_attn.in_proj_bias", {3 * d}, 0.1);
-    put(layer + "self_attn.out_proj.weight", {d, d}, s);
+    put(layer + "self_attn.in_proj_weight", {3 * a, d}, s);
+    put(layer + "self_attn.in_proj_bias", {3 * a}, 0.1);
+    put(layer + "self_attn.out_proj.weight", {d, a}, s);
     put(layer + "self_attn.out_proj.bias", {d}, 0.1);
-    put(layer + "linear1.weight", {4 * d, d}, s);
-    put(layer + "linear1.bias", {4 * d}, 0.1);
-    put(layer + "linear2.weight", {d, 4 * d}, s / 2);
+    put(layer + "linear1.weight", {f, d}, s);
+    put(layer + "linear1.bias", {f}, 0.1);
+    put(layer + "linear2.weight", {d, f}, s / 2);
     put(layer + "linear2.bias", {d}, 0.1);
     for (const char* norm : {"norm1", "norm2"}) {
       put(layer + norm + ".weight", {d}, 0.1, 1.0);
@@ -54,12 +56,14 @@ inline std::shared_ptr<TensorMap> random_t2s_weights(const T2SConfig& c, std::ui
   return map;
 }
 
-/// Logits [tokens + 1, vocab] after the text alone and after each token: one forward pass over everything. With a window
-/// a token beyond the first `n_prompt` sees of those beyond them only the newest `window`, itself included.
+/// Logits [tokens + 1, vocab] after the text alone and after each token: one forward pass over everything. With a
+/// window a token beyond the first `n_prompt` sees of those beyond them only the newest `window`, itself included.
 inline at::Tensor reference_logits(const T2SConfig& c, const TensorMap& map, std::span<const std::int32_t> phonemes,
                                    const at::Tensor& bert, std::span<const std::int32_t> tokens,
                                    std::int64_t n_prompt = 0, std::int64_t window = 0) {
   const std::int64_t d = c.hidden;
+  const std::int64_t a = c.attended();
+  const std::int64_t f = c.ffn();
   const auto w = [&](const std::string& key, at::IntArrayRef shape) { return map.get("model." + key, shape); };
   const auto ids = [](std::span<const std::int32_t> values) {
     return at::tensor(std::vector<std::int64_t>(values.begin(), values.end()), at::kLong);
@@ -89,22 +93,21 @@ inline at::Tensor reference_logits(const T2SConfig& c, const TensorMap& map, std
   for (std::int64_t i = 0; i < c.layers; ++i) {
     const std::string layer = "h.layers." + std::to_string(i) + ".";
     const at::Tensor qkv =
-        at::linear(x, w(layer + "self_attn.in_proj_weight", {3 * d, d}), w(layer + "self_attn.in_proj_bias", {3 * d}));
-    const auto heads = [&](std::int64_t part) {  // [heads, n, d / heads]
-      return qkv.narrow(1, part * d, d).reshape({n, c.heads, d / c.heads}).transpose(0, 1);
+        at::linear(x, w(layer + "self_attn.in_proj_weight", {3 * a, d}), w(layer + "self_attn.in_proj_bias", {3 * a}));
+    const auto heads = [&](std::int64_t part) {  // [heads, n, a / heads]
+      return qkv.narrow(1, part * a, a).reshape({n, c.heads, a / c.heads}).transpose(0, 1);
     };
-    at::Tensor scores = at::matmul(heads(0), heads(1).transpose(1, 2)) / std::sqrt(static_cast<double>(d / c.heads));
+    at::Tensor scores = at::matmul(heads(0), heads(1).transpose(1, 2)) / std::sqrt(static_cast<double>(a / c.heads));
     scores = scores.masked_fill(forbidden, -INFINITY).softmax(-1);
-    const at::Tensor attended = at::matmul(scores, heads(2)).transpose(0, 1).reshape({n, d});
+    const at::Tensor attended = at::matmul(scores, heads(2)).transpose(0, 1).reshape({n, a});
     const auto norm = [&](const at::Tensor& t, const std::string& name) {
       return at::layer_norm(t, {d}, w(layer + name + ".weight", {d}), w(layer + name + ".bias", {d}), 1e-5);
     };
-    x = norm(x + at::linear(attended, w(layer + "self_attn.out_proj.weight", {d, d}),
+    x = norm(x + at::linear(attended, w(layer + "self_attn.out_proj.weight", {d, a}),
                             w(layer + "self_attn.out_proj.bias", {d})),
              "norm1");
-    const at::Tensor inner =
-        at::linear(x, w(layer + "linear1.weight", {4 * d, d}), w(layer + "linear1.bias", {4 * d})).relu();
-    x = norm(x + at::linear(inner, w(layer + "linear2.weight", {d, 4 * d}), w(layer + "linear2.bias", {d})), "norm2");
+    const at::Tensor inner = at::linear(x, w(layer + "linear1.weight", {f, d}), w(layer + "linear1.bias", {f})).relu();
+    x = norm(x + at::linear(inner, w(layer + "linear2.weight", {d, f}), w(layer + "linear2.bias", {d})), "norm2");
   }
   return at::matmul(x.narrow(0, n_text - 1, n_tokens + 1), w("ar_predict_layer.weight", {c.vocab, d}).t());
 }

@@ -56,10 +56,13 @@ TEST_SUITE("models/t2s") {
       for (const std::int64_t bert_dim : {0, 24}) {
         T2SConfig config = tiny_config();
         config.bert_dim = bert_dim;
-        for (const auto& [hidden, heads] :
-             std::vector<std::pair<std::int64_t, std::int64_t>>{{48, 3}, {64, 2}, {96, 1}}) {
+        for (const auto& [hidden, heads, head_dim, filter] :  // the last two: as pruning leaves a model
+             std::vector<std::array<std::int64_t, 4>>{
+                 {48, 3, 0, 0}, {64, 2, 0, 0}, {96, 1, 0, 0}, {64, 3, 16, 100}, {32, 3, 16, 20}}) {
           config.hidden = hidden;
           config.heads = heads;
+          config.head_dim = head_dim;
+          config.filter = filter;
           CAPTURE(hidden);
           const auto weights = random_t2s_weights(config, 11, hidden == 64 ? at::kHalf : at::kFloat);
           const T2S model(config, WeightScope(weights)("model"), *set);
