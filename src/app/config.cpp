@@ -44,6 +44,7 @@ constexpr std::array kSettings{
     Setting{"engine.preload", [](Config& c) -> Field { return &c.engine.preload; }},
     Setting{"engine.threads", [](Config& c) -> Field { return &c.engine.threads; }, 1, 64},
     Setting{"engine.audio_threads", [](Config& c) -> Field { return &c.engine.audio_threads; }, 0, 64},
+    Setting{"engine.render_batch", [](Config& c) -> Field { return &c.engine.render_batch; }, 0, 256},
     Setting{"engine.guard", [](Config& c) -> Field { return &c.engine.guard; }},
     Setting{"engine.slots", [](Config& c) -> Field { return &c.engine.slots; }, 1, 1024},
     Setting{"engine.max_load_percent", [](Config& c) -> Field { return &c.engine.max_load_percent; }, 1, 1000},

@@ -41,6 +41,7 @@ struct Config {
     std::string preload = "all";       ///< before the first utterance: "all" there is room for, "none", an id
     int threads = 1;                   ///< of linear algebra, for each thread of the engine, 1 .. 64
     int audio_threads = 0;             ///< turn tokens into audio; 0: as many as there are processors, .. 64
+    int render_batch = 0;              ///< chunks of audio of different streams made in one call; 0: what suits, .. 256
     std::string guard = "on";          ///< tokens are watched, and drawn again where they are faulty: "on" or "off"
     int slots = 32;                    ///< segments whose tokens are drawn together, of each model, 1 .. 1024
     /// Live streams take no more than this of the machine together; the next one waits, 1 .. 1000.

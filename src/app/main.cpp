@@ -29,6 +29,7 @@ int main(int argc, char** argv) {
             engine.networks.flow = tts::flow_choice(config.engine).value();  // validated
             engine.networks.prompt_frames = config.engine.flow_prompt_frames;
             engine.audio_threads = config.engine.audio_threads;
+            engine.render_batch = config.engine.render_batch;
             engine.networks.slots = config.engine.slots;
             engine.networks.guard = config.engine.guard != "off";
             engine.admission.max_load = config.engine.max_load_percent / 100.0;

@@ -36,6 +36,10 @@ constexpr double kUrgentLead = 0.4;
 /// A new segment's prefill waits at most this long for running streams, in seconds.
 constexpr double kPrefillPatience = 0.2;
 
+/// A chunk is held up by others that are turned into audio with it for so long at most, in seconds, unless its listener
+/// has more than that to hear.
+constexpr double kRenderPatience = 0.02;
+
 /// How often voices that came or went on disk are looked for.
 constexpr std::chrono::milliseconds kLookForVoices{1000};
 
@@ -98,7 +102,6 @@ struct Segment {
   bool prepared = false;            // the audio side has done, or is at, what it can do beforehand
   std::size_t seen = 0;             // tokens taken over from the stream
   std::vector<std::int32_t> fresh;  // of these, not yet given to render()
-  std::int64_t given = 0;           // tokens given to render()
   int chunk = 0;                    // tokens that are meant for the next one,
   int wanted = 0;                   // and what is useful of them
   std::int64_t start_sample = 0;    // of the utterance: where its audio begins
@@ -265,10 +268,14 @@ class Engine final : public Synthesizer {
   void take_tokens(Task& task, Segment& segment);
   bool prepare(Lock& lock);
   bool render(Lock& lock);
+  /// Its first segment's chunk is being turned into audio: when the next one will be due.
+  void begin_chunk(Task& task, double lead);
+  /// Hands on what came of it.
+  void end_chunk(Lock& lock, Task& task, SegmentStream::Job& job, Clock::time_point made_at);
   void finish_segment(Lock& lock, Task& task);
   void account(Task& task, const Spent& spent);
-  /// Nothing when `what` is empty.
-  void fail(Task& task, const std::string& what);
+  /// Nothing when `what` is empty. The listener is told no details of an internal failure.
+  void fail(Task& task, const std::string& what, Errc code = Errc::internal);
   [[nodiscard]] Clock::time_point next_deadline() const;
 
   const EngineConfig config_;
@@ -282,6 +289,7 @@ class Engine final : public Synthesizer {
   std::vector<TaskPtr> live_;
   SynthesizerStats stats_;
   LoadMeter load_;
+  RenderTimes render_times_;
   double prefill_seconds_ = 0;  // the slowest of late
   bool out_of_slots_ = false;   // until a segment's tokens are all drawn
   std::optional<Clock::time_point> prefill_held_up_;
@@ -750,10 +758,14 @@ void Engine::account(Task& task, const Spent& spent) {
   load_.work(task.card->model, spent.cpu_seconds);
 }
 
-void Engine::fail(Task& task, const std::string& what) {
+void Engine::fail(Task& task, const std::string& what, Errc code) {
   if (what.empty()) return;
   get_logger("engine")->error("utterance failed voice={} what={}", log_value(task.options.voice), log_value(what));
-  if (!task.failure) task.failure = Error{Errc::internal, "synthesis failed"};
+  if (!task.failure && code == Errc::overloaded) {
+    task.failure = Error{code, what, static_cast<int>(load_.retry_after(live_.size()).count())};
+  } else if (!task.failure) {
+    task.failure = Error{Errc::internal, "synthesis failed"};
+  }
   wake_tokens();
 }
 
@@ -792,66 +804,92 @@ bool Engine::render(Lock& lock) {
   std::vector<TaskPtr> owners;
   for (const TaskPtr& task : live_) {
     if (task->speaking.empty()) continue;
-    views.push_back(view(*task, *task->speaking.front(), now));
+    const Segment& segment = *task->speaking.front();
+    StreamView v = view(*task, segment, now);
+    v.together = config_.render_batch > 0 ? config_.render_batch : task->voice->render_batch();
+    if (v.together > 1 && !v.rendering && segment.stream) {
+      v.group = segment.stream->render_group(v.fresh, v.tokens_done);
+    }
+    views.push_back(v);
     owners.push_back(task);
   }
-  const auto chosen = next_to_render(views);
-  if (!chosen) return false;
-  const TaskPtr task = owners[*chosen];
-  Segment& segment = *task->speaking.front();
-  task->rendering = true;
-  ++task->hands;
-  const std::vector<std::int32_t> tokens = std::exchange(segment.fresh, {});
-  const bool last = segment.tokens_done;
-  segment.prepared = true;
-  segment.given += static_cast<std::int64_t>(tokens.size());
-  if (segment.seam) segment.start_sample = task->metrics.samples;
-  // The token thread can go on with the next chunk; this one is heard when that is needed.
-  const int body = segment.chunk - (segment.seam ? task->voice->lookahead_tokens() : 0);
-  const double lead = views[*chosen].lead;
-  segment.chunk = grown_chunk(body, config_.chunks.growth, std::isfinite(lead) ? lead : 0.0,
-                              task->voice->tokens_per_second(), config_.chunks.max_tokens);
-  if (segment.stream) segment.wanted = segment.stream->useful(segment.given, segment.chunk);
+  const std::vector<std::size_t> chosen = next_to_render(views, render_times_, kRenderPatience);
+  if (chosen.empty()) return false;
+  std::vector<TaskPtr> tasks;
+  std::vector<std::vector<std::int32_t>> tokens;
+  std::vector<SegmentStream::Job> jobs;
+  for (const std::size_t i : chosen) {
+    Task& task = *tasks.emplace_back(owners[i]);
+    Segment& segment = *task.speaking.front();
+    tokens.push_back(std::exchange(segment.fresh, {}));
+    jobs.push_back({.stream = segment.stream.get(), .tokens = tokens.back(), .last = segment.tokens_done});
+    begin_chunk(task, views[i].lead);
+  }
   wake_tokens();
   lock.unlock();
 
   const Stopwatch watch(spare_);
-  std::vector<float> pcm;
-  std::string what = fault_of([&] {
-    if (segment.stream) pcm = segment.stream->render(tokens, last);
+  // A segment without a stream has nothing to say, and is alone.
+  const std::string what = fault_of([&] {
+    if (jobs.front().stream != nullptr) jobs.front().stream->render_together(jobs);
   });
-  if (!std::all_of(pcm.begin(), pcm.end(), [](float x) { return std::isfinite(x); })) {
-    what = "the waveform holds a value that is not finite";
-  }
-  const Spent spent = watch.spent();
-  const auto end = Clock::now();
-
-  lock.lock();
-  const auto samples = static_cast<std::int64_t>(pcm.size());
-  account(*task, spent);
-  load_.audio(task->card->model, static_cast<double>(samples) / task->card->info.rate_hz);
-  const bool heard = what.empty() && !task->cancelled && !task->failure;
-  AudioChunk chunk;
-  if (heard && samples > 0) {
-    if (!task->first_audio) {
-      task->first_audio = end;
-      task->metrics.first_audio_ms = ms_between(*task->first_speak, end);
+  for (SegmentStream::Job& job : jobs) {
+    if (!what.empty() && !job.failure) job.fail(Errc::internal, what.c_str());
+    if (!std::all_of(job.samples.begin(), job.samples.end(), [](float x) { return std::isfinite(x); })) {
+      job.fail(Errc::internal, "the waveform holds a value that is not finite");
     }
-    task->playback.made(seconds_of(end), static_cast<double>(samples) / task->card->info.rate_hz);
-    task->metrics.samples += samples;
-    stats_.samples_total += samples;
-    chunk.pcm = std::move(pcm);
-    chunk.seam = std::exchange(segment.seam, false);
-    lock.unlock();
-    task->sink->on_audio(std::move(chunk));
-    lock.lock();
   }
-  if (heard && last) finish_segment(lock, *task);
-  task->rendering = false;
-  --task->hands;
-  fail(*task, what);
+  Spent share = watch.spent();
+  const auto made_at = Clock::now();
+  lock.lock();
+  if (what.empty()) render_times_.took(views[chosen.front()].group, jobs.size(), share.ms / 1000);
+  share.ms /= static_cast<double>(jobs.size());
+  share.cpu_seconds /= static_cast<double>(jobs.size());
+  for (std::size_t i = 0; i < jobs.size(); ++i) {
+    account(*tasks[i], share);
+    end_chunk(lock, *tasks[i], jobs[i], made_at);
+  }
   wake_tokens();
   return true;
+}
+
+void Engine::begin_chunk(Task& task, double lead) {
+  Segment& segment = *task.speaking.front();
+  task.rendering = true;
+  ++task.hands;
+  segment.prepared = true;
+  if (segment.seam) segment.start_sample = task.metrics.samples;
+  // The token thread can go on with the next chunk; this one is heard when that is needed.
+  const int body = segment.chunk - (segment.seam ? task.voice->lookahead_tokens() : 0);
+  segment.chunk = grown_chunk(body, config_.chunks.growth, std::isfinite(lead) ? lead : 0.0,
+                              task.voice->tokens_per_second(), config_.chunks.max_tokens);
+  if (segment.stream) segment.wanted = segment.stream->useful(static_cast<std::int64_t>(segment.seen), segment.chunk);
+}
+
+void Engine::end_chunk(Lock& lock, Task& task, SegmentStream::Job& job, Clock::time_point made_at) {
+  Segment& segment = *task.speaking.front();
+  const auto samples = static_cast<std::int64_t>(job.samples.size());
+  load_.audio(task.card->model, static_cast<double>(samples) / task.card->info.rate_hz);
+  const bool heard = !job.failure && !task.cancelled && !task.failure;
+  AudioChunk chunk;
+  if (heard && samples > 0) {
+    if (!task.first_audio) {
+      task.first_audio = made_at;
+      task.metrics.first_audio_ms = ms_between(*task.first_speak, made_at);
+    }
+    task.playback.made(seconds_of(made_at), static_cast<double>(samples) / task.card->info.rate_hz);
+    task.metrics.samples += samples;
+    stats_.samples_total += samples;
+    chunk.pcm = std::move(job.samples);
+    chunk.seam = std::exchange(segment.seam, false);
+    lock.unlock();
+    task.sink->on_audio(std::move(chunk));
+    lock.lock();
+  }
+  if (heard && job.last) finish_segment(lock, task);
+  task.rendering = false;
+  --task.hands;
+  if (job.failure) fail(task, job.failure->detail, job.failure->code);
 }
 
 void Engine::finish_segment(Lock& lock, Task& task) {

@@ -47,6 +47,7 @@ struct EngineConfig {
   NetworkOptions networks;
   AdmissionPolicy admission;
   int audio_threads = 0;  ///< turn tokens into audio, each for another utterance; 0: as many as there are processors
+  int render_batch = 0;   ///< chunks of different streams in one call of them, at most; 0: what suits the voice
   int threads = 1;        ///< intra-op threads of each
 };
 

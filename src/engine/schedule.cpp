@@ -23,12 +23,57 @@ bool is_more_urgent(const Urgency& a, const Urgency& b) {
   return a.lead != b.lead ? a.lead < b.lead : a.since < b.since;
 }
 
-std::optional<std::size_t> next_to_render(std::span<const StreamView> streams) {
-  std::optional<std::size_t> best;
-  for (std::size_t i = 0; i < streams.size(); ++i) {
-    if (has_chunk(streams[i]) && (!best || is_more_urgent(streams[i], streams[*best]))) best = i;
+void RenderTimes::took(const RenderGroup& group, std::size_t chunks, double seconds) {
+  constexpr double kFade = 0.95;
+  constexpr std::size_t kMostGroups = 64;  // more are of networks that are long gone
+  auto line = std::find_if(lines_.begin(), lines_.end(), [&](const Line& l) { return l.group == group; });
+  if (line == lines_.end()) {
+    if (lines_.size() == kMostGroups) lines_.clear();
+    line = lines_.insert(lines_.end(), Line{.group = group});
   }
-  return best;
+  const auto n = static_cast<double>(chunks);
+  const auto add = [](double& sum, double value) { sum = kFade * sum + value; };
+  add(line->weight, 1);
+  add(line->chunks, n);
+  add(line->chunks2, n * n);
+  add(line->seconds, seconds);
+  add(line->product, n * seconds);
+}
+
+double RenderTimes::expected(const RenderGroup& group, std::size_t chunks) const {
+  const auto line = std::find_if(lines_.begin(), lines_.end(), [&](const Line& l) { return l.group == group; });
+  if (line == lines_.end()) return 0;
+  const auto n = static_cast<double>(chunks);
+  const double proportional = n * line->seconds / line->chunks;
+  const double spread = line->weight * line->chunks2 - line->chunks * line->chunks;
+  if (spread < 1e-6 * line->weight * line->chunks2) return proportional;
+  const double slope = std::max(0.0, (line->weight * line->product - line->chunks * line->seconds) / spread);
+  const double offset = std::max(0.0, (line->seconds - slope * line->chunks) / line->weight);
+  return offset + slope * n;
+}
+
+std::vector<std::size_t> next_to_render(std::span<const StreamView> streams, const RenderTimes& times,
+                                        double patience) {
+  std::vector<std::size_t> order;
+  for (std::size_t i = 0; i < streams.size(); ++i) {
+    if (has_chunk(streams[i])) order.push_back(i);
+  }
+  if (order.empty()) return order;
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return is_more_urgent(streams[a], streams[b]); });
+  const StreamView& first = streams[order.front()];
+  std::erase_if(order, [&](std::size_t i) {
+    return &streams[i] != &first && (first.group.networks == nullptr || streams[i].group != first.group);
+  });
+  const double held_up = std::max(patience, std::isfinite(first.lead) ? first.lead / 2 : 0.0);
+  const double alone = times.expected(first.group, 1);
+  std::size_t most = 1;
+  while (most < order.size() && most < static_cast<std::size_t>(std::max(1, first.together)) &&
+         times.expected(first.group, most + 1) - alone <= held_up) {
+    ++most;
+  }
+  order.resize(most);
+  return order;
 }
 
 std::vector<std::size_t> next_to_decode(std::span<const StreamView> streams, double urgent_lead, std::size_t max_rows) {

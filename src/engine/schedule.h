@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <limits>
-#include <optional>
 #include <span>
 #include <vector>
+
+#include "models/token_renderer.h"
 
 namespace tts {
 
@@ -37,6 +39,24 @@ struct StreamView : Urgency {
   bool decoding = false;        ///< a thread is at its tokens
   bool rendering = false;       ///< a thread is at its audio
   const void* batch = nullptr;  ///< equal for streams that can be stepped together
+  RenderGroup group{};          ///< of its chunk,
+  int together = 1;             ///< and how many chunks of one group may be turned into audio in one call
+};
+
+/// How long a call takes that turns chunks of several streams into audio, by their group: a line, offset and seconds a
+/// chunk, through the calls of late.
+class RenderTimes {
+ public:
+  void took(const RenderGroup& group, std::size_t chunks, double seconds);
+  /// 0 for a group that was not met yet; proportional for one met with one number of chunks only.
+  [[nodiscard]] double expected(const RenderGroup& group, std::size_t chunks) const;
+
+ private:
+  struct Line {
+    RenderGroup group;
+    double weight = 0, chunks = 0, chunks2 = 0, seconds = 0, product = 0;  ///< sums, fading
+  };
+  std::vector<Line> lines_;  ///< few: networks in memory, times their buckets
 };
 
 /// Who is next. Pure functions of what is there, so that the rules can be tested without threads:
@@ -46,8 +66,11 @@ struct StreamView : Urgency {
 /// True when `a` comes before `b`.
 [[nodiscard]] bool is_more_urgent(const Urgency& a, const Urgency& b);
 
-/// The stream whose chunk is to be turned into audio now, if any is complete.
-[[nodiscard]] std::optional<std::size_t> next_to_render(std::span<const StreamView> streams);
+/// The streams whose chunks are to be turned into audio now, in one call: the most urgent of those that have one
+/// complete, and behind it others of its group as far as they are not expected to hold it up by more than `patience`
+/// seconds, or by half of the lead it has. Empty when there is none.
+[[nodiscard]] std::vector<std::size_t> next_to_render(std::span<const StreamView> streams,
+                                                      const RenderTimes& times = {}, double patience = 0);
 
 /// The streams to draw a token of in one step, the most urgent first; empty when none wants one. All share a batch.
 /// While one of them is short of audio (less than `urgent_lead` seconds), those with a comfortable lead stay out of the

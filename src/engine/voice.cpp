@@ -274,11 +274,34 @@ class ManifestStream final : public SegmentStream {
     const c10::InferenceMode inference;
     prepare();
     std::vector<float> pcm = acoustic_->push(tokens, last);
-    if (last) pcm.resize(pcm.size() + voice_.pause_samples(text_.back()), 0.0F);
+    if (last) add_pause(pcm);
     return pcm;
   }
 
+  RenderGroup render_group(std::int64_t n_tokens, bool last) const override {
+    return acoustic_ ? acoustic_->group(n_tokens, last) : RenderGroup{};
+  }
+
+  void render_together(std::span<Job> jobs) override {
+    const c10::InferenceMode inference;
+    prepare();
+    std::vector<TokenRenderer::Job> inner;
+    for (const Job& job : jobs) {
+      inner.push_back({.stream = static_cast<ManifestStream*>(job.stream)->acoustic_.get(),
+                       .tokens = job.tokens,
+                       .last = job.last});
+    }
+    acoustic_->push_together(inner);
+    for (std::size_t i = 0; i < jobs.size(); ++i) {
+      jobs[i].samples = std::move(inner[i].samples);
+      jobs[i].failure = std::move(inner[i].failure);
+      if (jobs[i].last && !jobs[i].failure) static_cast<ManifestStream*>(jobs[i].stream)->add_pause(jobs[i].samples);
+    }
+  }
+
  private:
+  void add_pause(std::vector<float>& pcm) const { pcm.resize(pcm.size() + voice_.pause_samples(text_.back()), 0.0F); }
+
   void draw() {
     try {
       decoder_->draw(slot_->state(), slot_->row());

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <filesystem>
 #include <memory>
 #include <span>
@@ -10,6 +11,7 @@
 #include "models/precision_choice.h"
 #include "models/flow_schedule.h"
 #include "models/t2s_options.h"
+#include "models/token_renderer.h"
 #include "src/engine/synthesizer.h"
 
 namespace tts {
@@ -60,6 +62,21 @@ class SegmentStream {
   /// Takes the next tokens; returns all samples that those so far determine and that were not returned before, with
   /// `last` all the rest.
   [[nodiscard]] virtual std::vector<float> render(std::span<const std::int32_t> tokens, bool last) = 0;
+
+  using Job = RenderJob<SegmentStream>;
+  /// Where a render() of so many tokens belongs; not while a thread is at this stream's audio.
+  [[nodiscard]] virtual RenderGroup render_group(std::int64_t /*n_tokens*/, bool /*last*/) const { return {}; }
+  /// Does the render() of every job, at once: of this stream and others of its render_group(), all distinct. What
+  /// a stream sounds like does not depend on the others; one that cannot go on has a failure, and the others go on.
+  virtual void render_together(std::span<Job> jobs) {
+    for (Job& job : jobs) {
+      try {
+        job.samples = job.stream->render(job.tokens, job.last);
+      } catch (const std::exception& e) {
+        job.fail(Errc::internal, e.what());
+      }
+    }
+  }
 };
 
 /// A prepared voice: weights and reference, shared by all utterances that speak with it. Const and thread-safe.
@@ -74,6 +91,8 @@ class Voice {
   /// Tokens that must be decoded before render() returns anything: the lookahead of the decoders, rounded up.
   [[nodiscard]] virtual int lookahead_tokens() const = 0;
   [[nodiscard]] virtual double tokens_per_second() const = 0;
+  /// Chunks of different streams that are worth rendering in one call, at most.
+  [[nodiscard]] virtual int render_batch() const { return 1; }
 };
 
 /// How the networks of a model are held in memory, and how its flow is solved.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cmath>
 #include <condition_variable>
 #include <limits>
 #include <mutex>
@@ -21,15 +22,16 @@ constexpr int kRate = 1000;
 constexpr int kSamplesPerToken = 40;
 constexpr int kLookahead = 3;
 
-/// How many rows each step had, and how many segments are being decoded.
+/// How many rows each step had and each call that renders, and how many segments are being decoded.
 struct Steps {
   std::mutex mutex;
   std::vector<std::size_t> rows;
+  std::vector<std::size_t> chunks;
   std::atomic<int> in_use{0};
 };
 
 /// Five tokens a phoneme; sample value = id of the phoneme being spoken. Phoneme 99 breaks this stream, 97 the whole
-/// step, 98 gives NaN.
+/// step, 98 gives NaN, 96 cannot be rendered, 95 has no memory on its device.
 class FakeStream final : public SegmentStream {
  public:
   FakeStream(SegmentRequest request, std::chrono::microseconds step, Steps& steps)
@@ -54,6 +56,7 @@ class FakeStream final : public SegmentStream {
   std::span<const std::int32_t> tokens() const override { return tokens_; }
 
   std::vector<float> render(std::span<const std::int32_t> tokens, bool last) override {
+    if (std::find(tokens.begin(), tokens.end(), 96) != tokens.end()) throw std::runtime_error("a broken chunk");
     given_.insert(given_.end(), tokens.begin(), tokens.end());
     const std::size_t until = last ? given_.size() : given_.size() - std::min<std::size_t>(given_.size(), kLookahead);
     std::vector<float> out;
@@ -63,6 +66,19 @@ class FakeStream final : public SegmentStream {
       out.insert(out.end(), kSamplesPerToken, value);
     }
     return out;
+  }
+
+  RenderGroup render_group(std::int64_t n_tokens, bool) const override { return {&steps_, n_tokens > 4 ? 1 : 0}; }
+  void render_together(std::span<Job> jobs) override {
+    {
+      const std::lock_guard lock(steps_.mutex);
+      steps_.chunks.push_back(jobs.size());
+    }
+    if (step_.count() > 0) std::this_thread::sleep_for(step_);
+    SegmentStream::render_together(jobs);
+    for (Job& job : jobs) {
+      if (std::find(job.tokens.begin(), job.tokens.end(), 95) != job.tokens.end()) job.fail(Errc::overloaded, "full");
+    }
   }
 
  private:
@@ -91,7 +107,8 @@ class FakeStream final : public SegmentStream {
 
 class FakeVoice final : public Voice {
  public:
-  explicit FakeVoice(std::chrono::microseconds step = 0us, int slots = 1000) : step_(step), slots_(slots) {
+  explicit FakeVoice(std::chrono::microseconds step = 0us, int slots = 1000, int together = 1)
+      : step_(step), slots_(slots), together_(together) {
     info_ = {"fake", "Fake", {"en"}, kRate};
   }
   const VoiceInfo& info() const override { return info_; }
@@ -105,12 +122,18 @@ class FakeVoice final : public Voice {
   }
   int lookahead_tokens() const override { return kLookahead; }
   double tokens_per_second() const override { return 25; }
+  int render_batch() const override { return together_; }
   int slots_in_use() const { return steps_.in_use; }
   int flow_steps() const { return flow_steps_; }
   /// Rows of the largest step so far.
   std::size_t most_rows() const {
     const std::lock_guard lock(steps_.mutex);
     return steps_.rows.empty() ? 0 : *std::max_element(steps_.rows.begin(), steps_.rows.end());
+  }
+  /// Chunks of the largest call that rendered several so far.
+  std::size_t most_chunks() const {
+    const std::lock_guard lock(steps_.mutex);
+    return steps_.chunks.empty() ? 0 : *std::max_element(steps_.chunks.begin(), steps_.chunks.end());
   }
   std::vector<std::uint64_t> seeds() const {
     const std::lock_guard lock(mutex_);
@@ -122,14 +145,15 @@ class FakeVoice final : public Voice {
   std::string separator_ = "SP";
   const std::chrono::microseconds step_;
   const int slots_;
+  const int together_;
   mutable std::atomic<int> flow_steps_{0};
   mutable Steps steps_;
   mutable std::mutex mutex_;
   mutable std::vector<std::uint64_t> seeds_;
 };
 
-/// "ab" -> phonemes 1, 2; '!' -> 99 (breaks its stream), '%' -> 97 (breaks the step), '~' -> 98 (NaN), '#' throws here;
-/// anything else is silent.
+/// "ab" -> phonemes 1, 2; '!' -> 99 (breaks its stream), '%' -> 97 (breaks the step), '~' -> 98 (NaN), '^' -> 96
+/// (cannot be rendered), '$' -> 95 (no memory), '#' throws here; anything else is silent.
 Phonemized fake_phonemize(std::string_view text, const FrontendOptions& options) {
   CHECK(options.word_separator == "SP");
   Phonemized out;
@@ -138,6 +162,8 @@ Phonemized fake_phonemize(std::string_view text, const FrontendOptions& options)
     if (c == '!') out.phonemes.push_back(99);
     if (c == '%') out.phonemes.push_back(97);
     if (c == '~') out.phonemes.push_back(98);
+    if (c == '^') out.phonemes.push_back(96);
+    if (c == '$') out.phonemes.push_back(95);
     if (c == '#') throw std::runtime_error("unspeakable");
   }
   return out;
@@ -210,8 +236,9 @@ class Collector final : public UtteranceSink {
 };
 
 struct Fixture {
-  explicit Fixture(EngineConfig config = {}, std::chrono::microseconds step = 0us, int slots = 1000)
-      : voice(std::make_shared<FakeVoice>(step, slots)), engine(make_engine(config, {voice}, fake_phonemize)) {}
+  explicit Fixture(EngineConfig config = {}, std::chrono::microseconds step = 0us, int slots = 1000, int together = 1)
+      : voice(std::make_shared<FakeVoice>(step, slots, together)),
+        engine(make_engine(config, {voice}, fake_phonemize)) {}
 
   std::unique_ptr<Utterance> open(const std::shared_ptr<Collector>& sink) const {
     UtteranceOptions options;
@@ -348,7 +375,7 @@ TEST_SUITE("engine") {
 
   TEST_CASE("a failing utterance fails alone, whatever the stage") {
     const Fixture f;
-    for (const char* bad : {"ab!", "ab%", "~", "#"}) {
+    for (const char* bad : {"ab!", "ab%", "~", "^", "#"}) {
       CAPTURE(bad);
       auto broken = std::make_shared<Collector>(), good = std::make_shared<Collector>();
       auto a = f.open(broken), b = f.open(good);
@@ -601,44 +628,78 @@ TEST_SUITE("engine") {
     }
   }
 
-  TEST_CASE("random cancels, failures and lost listeners leak neither slots nor utterances") {
+  TEST_CASE("chunks of several utterances are rendered in one call, and sound as they do alone") {
     EngineConfig config;
-    config.limits.max_utterances = 24;
-    config.admission.max_wait = 30s;
-    const Fixture f(config, 0us, 3);
-    std::mt19937 random(11);
-    std::vector<std::pair<std::shared_ptr<Collector>, std::unique_ptr<Utterance>>> open;
-    std::vector<std::shared_ptr<Collector>> all;
-    for (int i = 0; i < 600; ++i) {
-      const auto roll = random() % 10;
-      if (roll < 5 || open.empty()) {
-        UtteranceOptions options;
-        options.voice = "fake";
-        auto sink = std::make_shared<Collector>();
-        auto opened = f.engine->open(options, sink);
-        if (!opened) {
-          if (!open.empty()) open.erase(open.begin());  // a lost listener
-          continue;
-        }
-        const char* texts[] = {"abc", "a!", "%", "xyzzy", "...", "~", "#", "hello"};
-        for (int n = static_cast<int>(random() % 3); n >= 0; --n) {
-          (void)(*opened)->speak(segment(texts[random() % std::size(texts)]));
-        }
-        all.push_back(sink);
-        open.emplace_back(std::move(sink), std::move(*opened));
-      } else if (roll < 7) {
-        open[random() % open.size()].second->cancel();
-      } else if (roll < 9) {
-        open[random() % open.size()].second->end();
+    config.audio_threads = 1;
+    config.limits.max_utterances = 32;
+    config.admission.max_load = 1e6;
+    const Fixture f(config, 300us, 1000, 8);
+    const char* texts[] = {"abcdefgh", "ab~cd", "klmnopqrst", "xy^", "stuvwabc", "ab$"};
+    std::vector<std::shared_ptr<Collector>> sinks;
+    std::vector<std::unique_ptr<Utterance>> utterances;
+    for (int i = 0; i < 24; ++i) {
+      sinks.push_back(std::make_shared<Collector>());
+      utterances.push_back(f.open(sinks.back()));
+      CHECK(utterances.back()->speak(segment(texts[i % 6])).has_value());
+      utterances.back()->end();
+    }
+    for (std::size_t i = 0; i < sinks.size(); ++i) {
+      CAPTURE(i);
+      REQUIRE(sinks[i]->wait_over());
+      if (i % 2 == 0) {
+        CHECK(sinks[i]->done);
+        CHECK(sinks[i]->pcm == spoken(texts[i % 6]));
       } else {
-        open.erase(open.begin() + static_cast<std::ptrdiff_t>(random() % open.size()));
+        REQUIRE(sinks[i]->error.has_value());
+        CHECK(sinks[i]->error->code == (i % 6 == 5 ? Errc::overloaded : Errc::internal));
+        for (const float x : sinks[i]->pcm) CHECK(std::isfinite(x));
       }
     }
-    open.clear();
-    for (const auto& sink : all) REQUIRE(sink->wait_over());
-    CHECK(f.engine->stats().live_utterances == 0);
-    CHECK(f.engine->stats().load == 0);
-    CHECK(f.voice->slots_in_use() == 0);
+    CHECK(f.voice->most_chunks() > 1);
+    CHECK(f.voice->most_chunks() <= 8);
+  }
+
+  TEST_CASE("random cancels, failures and lost listeners leak neither slots nor utterances") {
+    for (const int together : {1, 5}) {
+      CAPTURE(together);
+      EngineConfig config;
+      config.limits.max_utterances = 24;
+      config.admission.max_wait = 30s;
+      const Fixture f(config, 0us, 3, together);
+      std::mt19937 random(11);
+      std::vector<std::pair<std::shared_ptr<Collector>, std::unique_ptr<Utterance>>> open;
+      std::vector<std::shared_ptr<Collector>> all;
+      for (int i = 0; i < 600; ++i) {
+        const auto roll = random() % 10;
+        if (roll < 5 || open.empty()) {
+          UtteranceOptions options;
+          options.voice = "fake";
+          auto sink = std::make_shared<Collector>();
+          auto opened = f.engine->open(options, sink);
+          if (!opened) {
+            if (!open.empty()) open.erase(open.begin());  // a lost listener
+            continue;
+          }
+          const char* texts[] = {"abc", "a!", "%", "xyzzy", "...", "~", "#", "hello", "^", "b$"};
+          for (int n = static_cast<int>(random() % 3); n >= 0; --n) {
+            (void)(*opened)->speak(segment(texts[random() % std::size(texts)]));
+          }
+          all.push_back(sink);
+          open.emplace_back(std::move(sink), std::move(*opened));
+        } else if (roll < 7) {
+          open[random() % open.size()].second->cancel();
+        } else if (roll < 9) {
+          open[random() % open.size()].second->end();
+        } else {
+          open.erase(open.begin() + static_cast<std::ptrdiff_t>(random() % open.size()));
+        }
+      }
+      open.clear();
+      for (const auto& sink : all) REQUIRE(sink->wait_over());
+      CHECK(f.engine->stats().live_utterances == 0);
+      CHECK(f.engine->stats().load == 0);
+      CHECK(f.voice->slots_in_use() == 0);
+    }
   }
 }
 

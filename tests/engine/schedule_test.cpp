@@ -1,5 +1,6 @@
 #include "src/engine/schedule.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -41,23 +42,57 @@ TEST_SUITE("engine/schedule") {
 
   TEST_CASE("a chunk is rendered when it is complete, the listener who runs dry first before the others") {
     std::vector<StreamView> s{stream(2.0, 8, 8), stream(0.5, 7, 8), stream(1.0, 9, 8), stream(3.0, 1, 8)};
-    CHECK(next_to_render(s) == 2);
+    CHECK(next_to_render(s) == Rows{2});
     s[3].tokens_done = true;
-    CHECK(next_to_render(s) == 2);
+    CHECK(next_to_render(s) == Rows{2});
     s[2].rendering = true;
-    CHECK(next_to_render(s) == 0);
+    CHECK(next_to_render(s) == Rows{0});
     s[0].paused = true;
-    CHECK(next_to_render(s) == 3);  // the rest of a segment, however short
+    CHECK(next_to_render(s) == Rows{3});  // the rest of a segment, however short
     s[3].rendering = true;
-    CHECK(!next_to_render(s));
+    CHECK(next_to_render(s).empty());
   }
 
   TEST_CASE("who has heard nothing yet comes before all, the one who has waited longest first") {
     std::vector<StreamView> s{stream(-0.3, 4, 4), stream(kNone, 4, 4), stream(kNone, 4, 4)};
     s[1].since = 20;
     s[2].since = 10;
-    CHECK(next_to_render(s) == 2);
+    CHECK(next_to_render(s) == Rows{2});
     CHECK(next_to_decode(std::vector<StreamView>{stream(0.1, 0, 4), stream(kNone, 0, 4)}, 0.4, 8) == Rows{1, 0});
+  }
+
+  TEST_CASE("chunks of one group are rendered together, the most urgent first, if that one is not held up too long") {
+    const int a = 0, b = 0;
+    std::vector<StreamView> s{stream(1.0, 4, 4), stream(0.1, 4, 4), stream(0.5, 4, 4), stream(0.2, 4, 4),
+                              stream(3, 0, 4)};
+    for (StreamView& v : s) {
+      v.group = {&a, 1};
+      v.together = 8;
+    }
+    s[3].group = {&a, 2};
+    CHECK(next_to_render(s) == Rows{1, 2, 0});
+    s[1].together = 2;
+    CHECK(next_to_render(s) == Rows{1, 2});
+    s[1].together = 8;
+    s[2].group = {&b, 1};
+    CHECK(next_to_render(s) == Rows{1, 0});
+    s[1].group = {};  // alone
+    s[2].group = {};
+    CHECK(next_to_render(s) == Rows{1});
+
+    RenderTimes times;
+    for (StreamView& v : s) v.group = {&a, 1};
+    times.took({&a, 1}, 1, 0.030);                         // proportional as long as nothing else is known
+    CHECK(next_to_render(s, times, 0.020) == Rows{1, 3});  // 30 ms more, and 100 ms to hear
+    s[1].lead = kNone;
+    CHECK(next_to_render(s, times, 0.020) == Rows{1});
+    times.took({&a, 1}, 3, 0.036);
+    CHECK(next_to_render(s, times, 0.020) == Rows{1, 3, 2, 0});
+    CHECK(times.expected({&a, 1}, 8) == doctest::Approx(0.051));
+    CHECK(times.expected({&b, 1}, 8) == 0);
+    for (int i = 0; i < 200; ++i) times.took({&a, 1}, static_cast<std::size_t>(1 + i % 2), 0.1 * (1 + i % 2));
+    CHECK(times.expected({&a, 1}, 4) == doctest::Approx(0.4).epsilon(0.01));
+    CHECK(next_to_render(s, times, 0.020) == Rows{1});
   }
 
   TEST_CASE("a step draws for all that want a token, of one model") {
@@ -129,6 +164,26 @@ TEST_SUITE("engine/schedule") {
         if (!wants(v)) continue;
         REQUIRE(!rows.empty());
         CHECK(!is_more_urgent(v, s[rows[0]]));
+      }
+      const auto due = [](const StreamView& v) {
+        return !v.rendering && !v.paused && (v.tokens_done || v.fresh >= v.wanted);
+      };
+      for (StreamView& v : s) {
+        v.fresh = static_cast<int>(random() % 8);
+        v.together = 1 + static_cast<int>(random() % 4);
+        if (random() % 4 != 0) v.group = {&models[random() % 3], static_cast<std::int64_t>(random() % 2)};
+      }
+      const Rows chunks = next_to_render(s, {}, 0.02);
+      CHECK(chunks.empty() == std::none_of(s.begin(), s.end(), due));
+      for (std::size_t i = 0; i < chunks.size(); ++i) {
+        REQUIRE(chunks[i] < s.size());
+        CHECK(due(s[chunks[i]]));
+        CHECK(chunks.size() <= static_cast<std::size_t>(s[chunks[0]].together));
+        CHECK(s[chunks[i]].group == s[chunks[0]].group);
+        if (i > 0) CHECK(!is_more_urgent(s[chunks[i]], s[chunks[i - 1]]));
+      }
+      for (const StreamView& v : s) {
+        if (due(v)) CHECK(!is_more_urgent(v, s[chunks[0]]));
       }
     }
   }
