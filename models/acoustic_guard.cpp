@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <exception>
 #include <span>
 
 #include <ATen/ops/empty.h>
@@ -85,7 +86,10 @@ std::vector<float> guard_wave(const AcousticModel& model) {
   return stream.push(ids(kTokens, model.config().codes), true);
 }
 
-std::vector<float> guard_wave(const VitsModel& model) {
+namespace {
+
+template <class Model>
+std::vector<float> vits_wave(const Model& model) {
   const c10::InferenceMode inference;
   const PublishedConfig& config = model.config();
   SovitsFront::Reference reference;
@@ -94,6 +98,37 @@ std::vector<float> guard_wave(const VitsModel& model) {
   const auto speaker = model.make_speaker(std::span(&reference, 1));
   const auto stream = model.begin(ids(kPhonemes, config.phonemes), speaker, {.seed = kSeed});
   return stream->push(ids(kTokens, config.codes), true);
+}
+
+}  // namespace
+
+std::vector<float> guard_wave(const VitsModel& model) {
+  return vits_wave(model);
+}
+
+std::vector<float> guard_wave(const VitsWindows& model) {
+  return vits_wave(model);
+}
+
+std::unique_ptr<const VitsWindows> make_guarded_windows(
+    PrecisionChoice wish, std::string_view name,
+    const std::function<std::unique_ptr<const VitsWindows>(at::ScalarType type)>& make) {
+  std::unique_ptr<const VitsWindows> plain = make(at::kFloat);
+  if (wish == PrecisionChoice::fp32) return plain;
+  const std::vector<float> wanted = guard_wave(*plain);
+  for (const at::ScalarType type : {at::kHalf, at::kBFloat16}) {  // half is finer, where its range suffices
+    if (wish == PrecisionChoice::bf16 && type != at::kBFloat16) continue;
+    const char* precision = type == at::kHalf ? "fp16" : "bf16";
+    try {
+      std::unique_ptr<const VitsWindows> model = make(type);
+      if (judge_drift(acoustic_drift(wanted, guard_wave(*model)), name, precision)) return model;
+    } catch (const std::exception& e) {
+      const std::string what = e.what();  // libtorch adds lines and lines
+      get_logger("models")->info("acoustic precision={} not possible on this device model={} what={}", precision, name,
+                                 log_value(what.substr(0, what.find('\n'))));
+    }
+  }
+  return plain;
 }
 
 bool may_use_bf16(PrecisionChoice wish, std::string_view name) {
@@ -105,12 +140,12 @@ bool may_use_bf16(PrecisionChoice wish, std::string_view name) {
   return false;
 }
 
-bool judge_drift(const AcousticDrift& drift, std::string_view name) {
+bool judge_drift(const AcousticDrift& drift, std::string_view name, std::string_view precision) {
   if (drift.passes()) {
-    get_logger("models")->info("acoustic precision=bf16 model={} {}", name, to_string(drift));
+    get_logger("models")->info("acoustic precision={} model={} {}", precision, name, to_string(drift));
     return true;
   }
-  get_logger("models")->warn("acoustic precision=bf16 refused by its guard, fp32 taken model={} {}", name,
+  get_logger("models")->warn("acoustic precision={} refused by its guard model={} {}", precision, name,
                              to_string(drift));
   return false;
 }

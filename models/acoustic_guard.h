@@ -9,6 +9,7 @@
 #include "models/acoustic.h"
 #include "models/precision_choice.h"
 #include "models/vits_model.h"
+#include "models/vits_windows.h"
 #include "models/weights.h"
 
 namespace tts {
@@ -30,11 +31,12 @@ struct AcousticDrift {
 /// The samples that a model makes of the guard's input.
 [[nodiscard]] std::vector<float> guard_wave(const AcousticModel& model);
 [[nodiscard]] std::vector<float> guard_wave(const VitsModel& model);
+[[nodiscard]] std::vector<float> guard_wave(const VitsWindows& model);
 
 /// Whether bf16 may be tried at all; if it was asked for and may not, the log says so.
 [[nodiscard]] bool may_use_bf16(PrecisionChoice wish, std::string_view name);
-/// One line in the log; whether bf16 is taken.
-[[nodiscard]] bool judge_drift(const AcousticDrift& drift, std::string_view name);
+/// One line in the log; whether the precision is taken.
+[[nodiscard]] bool judge_drift(const AcousticDrift& drift, std::string_view name, std::string_view precision = "bf16");
 
 /// Makes a model in the precision that is wished for. For bf16 a float32 model is made first, sounds on the guard's
 /// input, and goes; when bf16 drifts from it past the bounds, float32 is made again. `name` is for the log.
@@ -48,5 +50,11 @@ template <class Model>
   if (!judge_drift(acoustic_drift(wanted, guard_wave(*model)), name)) model = make(Precision::fp32);
   return model;
 }
+
+/// The same for a device: of the numbers that may be tried there the first in which the networks sound as in float32,
+/// else float32. `make` may throw for numbers that the device cannot compute with.
+[[nodiscard]] std::unique_ptr<const VitsWindows> make_guarded_windows(
+    PrecisionChoice wish, std::string_view name,
+    const std::function<std::unique_ptr<const VitsWindows>(at::ScalarType type)>& make);
 
 }  // namespace tts

@@ -418,15 +418,8 @@ VoiceManifest read_published(Fields top, const std::filesystem::path& folder) {
   return m;
 }
 
-VoiceManifest read(simdjson::dom::element root, const std::filesystem::path& folder) {
-  VoiceManifest m;
-  m.folder = folder;
-  Fields top(root, "");
-  if (top.integer("format", 1, 2) == 2) {
-    return read_published(std::move(top), folder);
-  }
-  read_head(top, SourceFilterVocoder::kRateHz, m);
-
+/// The networks of the starter form.
+void read_starter_networks(Fields& top, const std::filesystem::path& folder, VoiceManifest& m) {
   Fields t2s = top.object("t2s");
   m.t2s.file = t2s.file("file", folder);
   m.t2s.config.layers = t2s.integer("layers", 1, 1000);
@@ -500,6 +493,30 @@ VoiceManifest read(simdjson::dom::element root, const std::filesystem::path& fol
   }
   vocoder.end();
 
+  if (top.has("tokenizer")) {
+    Fields tokenizer = top.object("tokenizer");
+    VoiceManifest::TokenizerPart& part = m.tokenizer.emplace();
+    part.file = tokenizer.file("file", folder);
+    part.config.dim = tokenizer.integer("dim", 1, kMaxSize);
+    part.config.layers = tokenizer.integer("layers", 1, 1000);
+    part.config.mel_bands = tokenizer.integer("mel_bands", 1, 1000);
+    tokenizer.end();
+  }
+}
+
+VoiceManifest read(simdjson::dom::element root, const std::filesystem::path& folder) {
+  VoiceManifest m;
+  m.folder = folder;
+  Fields top(root, "");
+  if (top.integer("format", 1, 2) == 2) {
+    return read_published(std::move(top), folder);
+  }
+  read_head(top, SourceFilterVocoder::kRateHz, m);
+  if (top.has("model")) {
+    m.model = (folder / "..").lexically_normal() / identifier(top, "model");
+  } else {
+    read_starter_networks(top, folder, m);
+  }
   Fields reference = top.object("reference");
   m.reference = reference.file("file", folder);
   reference.end();
@@ -537,12 +554,15 @@ Result<VoiceManifest> read_manifest_file(const std::filesystem::path& folder) {
   return parse_manifest(text.str(), folder);
 }
 
-/// A manifest of format 2 that names no other model.
-Result<VoiceManifest> load_own_networks(const std::filesystem::path& folder) {
+/// A manifest of the same format as `voice` that names no other model.
+Result<VoiceManifest> load_own_networks(const std::filesystem::path& folder, const VoiceManifest& voice) {
   Result<VoiceManifest> m = read_manifest_file(folder);
-  if (m && (!m->published || !m->model.empty())) {
-    return Error{Errc::bad_file, (folder / "manifest.json").string() +
-                                     ": got no networks of a published form, wanted a manifest of format 2 with them"};
+  if (m && (m->published.has_value() != voice.published.has_value() || !m->model.empty())) {
+    return Error{
+        Errc::bad_file,
+        (folder / "manifest.json").string() +
+            (voice.published ? ": got no networks of a published form, wanted a manifest of format 2 with them"
+                             : ": got no networks of the starter form, wanted a manifest of format 1 with them")};
   }
   return m;
 }
@@ -559,11 +579,11 @@ Result<VoiceManifest> load_manifest(const std::filesystem::path& folder) {
   if (std::filesystem::equivalent(voice->model, folder, fault)) {
     return Error{Errc::bad_file, label + "got this folder itself, wanted another"};
   }
-  const Result<VoiceManifest> model = load_own_networks(voice->model);
+  const Result<VoiceManifest> model = load_own_networks(voice->model, *voice);
   if (!model) {
     return Error{Errc::bad_file, label + model.error().detail};
   }
-  if (model->published->form != voice->published->form) {
+  if (model->published && model->published->form != voice->published->form) {
     return Error{Errc::bad_file, label + "got a model of the form " + std::string(to_string(model->published->form)) +
                                      ", wanted " + std::string(to_string(voice->published->form))};
   }
@@ -571,6 +591,7 @@ Result<VoiceManifest> load_manifest(const std::filesystem::path& folder) {
   voice->t2s = model->t2s;
   voice->acoustic = model->acoustic;
   voice->vocoder = model->vocoder;
+  voice->tokenizer = model->tokenizer;
   return voice;
 }
 

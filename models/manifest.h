@@ -10,6 +10,7 @@
 #include "models/published.h"
 #include "models/sampling.h"
 #include "models/source_filter_vocoder.h"
+#include "models/starter_tokenizer.h"
 #include "models/t2s.h"
 #include "src/core/result.h"
 
@@ -17,7 +18,8 @@ namespace tts {
 
 /// What a voice folder's manifest.json says. Format 2, for the published forms, is described in models/README.md; this
 /// is format 1, the starter form. Every key of the table is required unless it says optional; any other key is an
-/// error. Files are names inside the folder.
+/// error. Files are names inside the folder. A voice made of a recording has the first five lines, "text", "model" (the
+/// name of the folder beside it that has the rest) and "reference".
 ///
 ///     format                      1
 ///     id, name, license           strings; id is [a-z0-9_-]+
@@ -47,9 +49,12 @@ namespace tts {
 ///     vocoder.type                "source_filter_istft"
 ///     vocoder.dim, ff, layers, f0_dim, f0_ff, f0_layers                      integers
 ///     vocoder.gain_db             level of the voice, -40..40, optional (0)
+///     tokenizer.file              safetensors, optional: with it voices can be made of recordings
+///     tokenizer.dim, layers, mel_bands   integers
 ///     reference.file              safetensors with "ge" [mrte_dim] (the output of ref_enc), or "mel" [frames,
 ///     ref_bins]
-///                                 (natural-log mel of the reference audio, not normalised), from which ge is made
+///                                 (natural-log mel of the reference audio, not normalised), from which ge is made;
+///                                 with "prompt_tokens" and "prompt_phonemes" [n], what T2S goes on from
 struct VoiceManifest {
   std::filesystem::path folder;
   std::string id;
@@ -60,7 +65,7 @@ struct VoiceManifest {
   std::string word_separator;
   /// Format 2: sizes of the acoustic networks; `acoustic.config` and `vocoder.config` are unused then.
   std::optional<PublishedConfig> published;
-  /// Format 2: the folder that holds the networks when it is not `folder`; empty otherwise.
+  /// The folder that holds the networks when it is not `folder`; empty otherwise.
   std::filesystem::path model;
   int pause_ms = 0;  ///< format 2: silence after a segment that ends in a sentence mark; half after any other
   struct SemanticPart {
@@ -76,6 +81,12 @@ struct VoiceManifest {
     std::filesystem::path file;
     SourceFilterConfig config;
   } vocoder;
+  /// Format 1: what makes tokens of a recording, if there is one.
+  struct TokenizerPart {
+    std::filesystem::path file;
+    StarterTokenizerConfig config;
+  };
+  std::optional<TokenizerPart> tokenizer;
   std::filesystem::path reference;  ///< empty (format 2 only): a model, not a voice
 
   /// Where the networks are: two voices with the same home have the same networks.

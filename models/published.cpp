@@ -36,7 +36,6 @@ PublishedConfig published_config(ModelForm form) {
   PublishedConfig c;
   c.form = form;
   c.lookahead = 8;
-  c.flow_ahead = 12;
   c.upsample_rates = {10, 8, 2, 2, 2};
   c.upsample_kernels = {16, 16, 8, 2, 2};
   switch (form) {

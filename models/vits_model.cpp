@@ -13,11 +13,8 @@
 #include "models/noise.h"
 
 namespace tts {
-namespace {
 
-constexpr double kNoiseScale = 0.5;
-
-HifiganConfig decoder_config(const PublishedConfig& c) {
+HifiganConfig VitsModel::decoder_config(const PublishedConfig& c) {
   HifiganConfig out;
   out.in = c.hidden;
   out.channels = c.decoder_channels;
@@ -28,17 +25,21 @@ HifiganConfig decoder_config(const PublishedConfig& c) {
   return out;
 }
 
-}  // namespace
+PrefixPolicy VitsModel::prefix_policy(const PublishedConfig& c) {
+  PrefixPolicy policy;
+  policy.lookahead = c.lookahead;
+  return policy;
+}
 
 VitsModel::VitsModel(const WeightScope& acoustic, const PublishedConfig& config)
     : config_(config),
+      policy_(prefix_policy(config)),
       front_(acoustic, config, true),
       flow_(acoustic("flow"), {.channels = config.hidden, .condition = config.ge_dim, .layers = config.flow_layers}),
       decoder_(acoustic("dec"), decoder_config(config)) {
-  policy_.lookahead = config.lookahead;
   if (config.first_tokens > 0) {
     policy_.first = config.first_tokens;
-  } else if (config.flow_ahead < flow_.context()) {
+  } else if (flow_ahead(1) < flow_.context()) {
     policy_.first = first_sound();
   }
 }
@@ -55,7 +56,8 @@ std::int64_t VitsModel::first_sound() const {
 
 std::int64_t VitsModel::flow_ahead(std::int64_t blocks) const {
   constexpr std::int64_t kMore = 8;
-  return std::min(flow_.context(), config_.flow_ahead + kMore * std::max<std::int64_t>(0, blocks - 1));
+  const std::int64_t all = flow_.context();
+  return std::min(all, config_.flow_ahead.value_or(all) + kMore * std::max<std::int64_t>(0, blocks - 1));
 }
 
 VitsModel::Speaker VitsModel::make_speaker(std::span<const SovitsFront::Reference> references,

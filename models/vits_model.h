@@ -24,6 +24,11 @@ namespace tts {
 /// speaker, HiFi-GAN makes them sound. Const after construction; serves any number of streams.
 class VitsModel {
  public:
+  /// What depends on the form alone.
+  [[nodiscard]] static HifiganConfig decoder_config(const PublishedConfig& config);
+  [[nodiscard]] static PrefixPolicy prefix_policy(const PublishedConfig& config);
+  static constexpr double kNoiseScale = 0.5;
+
   /// Keys "quantizer", "ref_enc", "enc_p", "flow", "dec" and for Pro "sv_emb", "prelu", "ge_to512". Throws ModelError
   /// naming the missing or misshapen tensor.
   VitsModel(const WeightScope& acoustic, const PublishedConfig& config);

@@ -96,19 +96,20 @@ class Reader {
 }  // namespace
 
 PreparedReference load_reference(const VoiceManifest& manifest) {
-  if (!manifest.published || manifest.reference.empty()) {
-    throw ModelError((manifest.folder / "manifest.json").string() +
-                     ": got no reference of a published form, wanted a prepared voice");
+  if (manifest.reference.empty()) {
+    throw ModelError((manifest.folder / "manifest.json").string() + ": got no reference, wanted a prepared voice");
   }
-  const PublishedConfig& config = *manifest.published;
   const Reader file(manifest.reference);
   PreparedReference out;
-  out.prompt_tokens = file.ids("prompt_tokens", config.codes);
-  out.prompt_phonemes = file.ids("prompt_phonemes", std::min(manifest.t2s.config.phoneme_vocab, config.phonemes));
+  const auto phonemes = manifest.published ? manifest.published->phonemes : manifest.acoustic.config.phonemes;
+  out.prompt_tokens = file.ids("prompt_tokens", manifest.t2s.config.vocab - 1);
+  out.prompt_phonemes = file.ids("prompt_phonemes", std::min(manifest.t2s.config.phoneme_vocab, phonemes));
   if (out.prompt_tokens.empty() != out.prompt_phonemes.empty()) {
     file.fail(out.prompt_tokens.empty() ? "prompt_tokens" : "prompt_phonemes",
               "got none, wanted both or neither of prompt_tokens and prompt_phonemes");
   }
+  if (!manifest.published) return out;
+  const PublishedConfig& config = *manifest.published;
   if (out.prompt_tokens.empty() && uses_flow_matching(config.form)) {
     file.fail("prompt_tokens", "missing: " + std::string(to_string(config.form)) + " needs the reference's text");
   }

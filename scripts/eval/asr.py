@@ -57,9 +57,9 @@ def log_mel(wave, filters):
 
 
 class Recogniser:
-    """Whisper .en on one CPU thread, beam search, no time stamps."""
+    """Whisper on one CPU thread, beam search, no time stamps. A language is for multilingual weights only."""
 
-    def __init__(self, model_dir):
+    def __init__(self, model_dir, lang="en"):
         import ctranslate2
         import tokenizers
 
@@ -68,7 +68,7 @@ class Recogniser:
         self._tokenizer = tokenizers.Tokenizer.from_file(str(pathlib.Path(model_dir) / "tokenizer.json"))
         names = ["<|startoftranscript|>", "<|notimestamps|>"]
         if self._whisper.is_multilingual:
-            names[1:1] = ["<|en|>", "<|transcribe|>"]
+            names[1:1] = [f"<|{lang}|>", "<|transcribe|>"]
         self._prompt = [self._tokenizer.token_to_id(name) for name in names]
         self._filters = mel_filters()
 
@@ -84,21 +84,21 @@ class Recogniser:
 _recogniser = None
 
 
-def _start(model_dir):
+def _start(model_dir, lang):
     global _recogniser
-    _recogniser = Recogniser(model_dir)
+    _recogniser = Recogniser(model_dir, lang)
 
 
 def _recognise(path):
     return _recogniser(load_wav(path)) if path is not None else ""
 
 
-def transcribe(paths, model_dir=None, jobs=1):
+def transcribe(paths, model_dir=None, jobs=1, lang="en"):
     """Texts of the files, in order; None in `paths` (no recording) gives an empty text."""
     from tqdm import tqdm
 
     model_dir = model_dir or default_model()
-    with multiprocessing.get_context("spawn").Pool(jobs, _start, (model_dir,)) as pool:
+    with multiprocessing.get_context("spawn").Pool(jobs, _start, (model_dir, lang)) as pool:
         return list(tqdm(pool.imap(_recognise, paths), total=len(paths), desc="asr", unit="file"))
 
 

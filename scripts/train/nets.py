@@ -79,6 +79,9 @@ class Projections(nn.Module):
         self.out_proj = nn.Linear(width, dim)
         nn.init.xavier_uniform_(self.in_proj_weight), nn.init.zeros_(self.out_proj.bias)
 
+    def project(self, x):
+        return F.linear(x, self.in_proj_weight, self.in_proj_bias)
+
 
 class T2SLayer(nn.Module):
     """Post-norm transformer block (upstream `h.layers.i`); pruning leaves other widths than 4 dim and dim / heads."""
@@ -94,14 +97,14 @@ class T2SLayer(nn.Module):
     def forward(self, x, bias, want_attention=False):
         B, T, _ = x.shape
         a = self.self_attn
-        q, k, v = F.linear(x, a.in_proj_weight, a.in_proj_bias).view(B, T, 3, self.heads, self.head_dim).permute(2, 0, 3, 1, 4)
+        q, k, v = a.project(x).view(B, T, 3, self.heads, self.head_dim).permute(2, 0, 3, 1, 4)
         p = None
         if want_attention or (self.training and not x.is_cuda and T < 512):      # on a CPU the fused backward is the slower one
             p = torch.softmax((q @ k.transpose(-1, -2)).float() / math.sqrt(self.head_dim) + bias, -1)
             y = p.to(v.dtype) @ v
         else:
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
-        y = F.linear(y.transpose(1, 2).reshape(B, T, -1), a.out_proj.weight, a.out_proj.bias)
+        y = a.out_proj(y.transpose(1, 2).reshape(B, T, -1))
         x = self.norm1(x + channel_dropout(y, self.dropout, self.training))
         y = self.linear2(channel_dropout(F.relu(self.linear1(x)), self.dropout, self.training))
         return self.norm2(x + y), p

@@ -1,9 +1,11 @@
-"""Ids of the English symbols in the v2 inventory (src/text/phonemes.h holds the whole of it; tests compare the two)."""
+"""Ids of the English and Mandarin symbols in the v2 inventory (src/text/phonemes.h holds the whole of it)."""
 import json
 import os
 
-with open(os.path.join(os.path.dirname(__file__), "symbols_en.json"), encoding="utf8") as f:
-    IDS = json.load(f)
+IDS = {}
+for _name in ("symbols_zh.json", "symbols_en.json"):
+    with open(os.path.join(os.path.dirname(__file__), _name), encoding="utf8") as _f:
+        IDS.update(json.load(_f))
 SAME = {";": ",", ":": ",", "—": ","}          # marks the front end folds into others
 
 

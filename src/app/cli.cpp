@@ -36,10 +36,11 @@ examples:
   sonorant convert pytorch_model.bin --out hubert.safetensors)";
 
 constexpr const char* kAddHelp = R"(
-The model is a folder among the voices that `sonorant convert` made. The recording is 3 to 10 s of one person who speaks,
-as WAV, FLAC or MP3; --text is word for word what is said in it. Without a text the voice has the sound of the
-recording, but less of its manner; v3 and v4 do not go without. Further recordings of the same person (--aux) are
-averaged with it. HuBERT and the other networks that are needed come from `sonorant models fetch`. The same recording,
+The model is a folder among the voices that `sonorant convert` made, or one of the starter form with a tokenizer. The
+recording is 3 to 10 s of one person who speaks, as WAV, FLAC or MP3; --text is word for word what is said in it. Without
+a text the voice has the sound of the recording, but less of its manner; v3 and v4 do not go without. Further recordings
+of the same person (--aux) are averaged with it (not by v3, v4 and the starter form). HuBERT and the other networks
+that published forms need come from `sonorant models fetch`. The same recording,
 text and model give the same voice, which is then not made a second time. A server sees the new voice by itself.
 
 examples:

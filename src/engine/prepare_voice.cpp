@@ -26,6 +26,7 @@
 #include "models/manifest.h"
 #include "models/mel.h"
 #include "models/semantic_tokenizer.h"
+#include "models/starter_tokenizer.h"
 #include "models/voice_reference.h"
 #include "src/audio/recording.h"
 #include "src/core/digest.h"
@@ -100,11 +101,11 @@ Result<Model> find_model(const fs::path& voices_dir, const std::string& name) {
   }
   auto manifest = load_manifest(voices_dir / name);
   if (!manifest) return manifest.error();
-  if (!manifest->published) {
+  if (!manifest->published && !manifest->tokenizer) {
     return refuse(Errc::unsupported_format,
                   "model: " + name +
-                      " is of the starter form, whose folder holds nothing that makes tokens of a recording "
-                      "(ssl_proj, HuBERT features); wanted a model of GPT-SoVITS, see sonorant convert");
+                      " has nothing that makes tokens of a recording (tokenizer in its manifest); wanted one that has, "
+                      "or a model of GPT-SoVITS, see sonorant convert");
   }
   const fs::path home = manifest->network_folder();
   return Model{home.filename().empty() ? name : home.filename().string(), std::move(*manifest)};
@@ -163,13 +164,16 @@ std::string manifest_text(const Model& model, const std::string& id, const std::
   const VoiceManifest& m = model.manifest;
   std::string langs;
   for (const std::string& lang : m.languages) langs += (langs.empty() ? "" : ", ") + json_string(lang);
-  return "{\n  \"format\": 2,\n  \"form\": " + json_string(to_string(m.published->form)) +
-         ",\n  \"id\": " + json_string(id) + ",\n  \"name\": " + json_string(name) +
+  std::string form = "1", pause;
+  if (m.published) {
+    form.assign("2,\n  \"form\": ").append(json_string(to_string(m.published->form)));
+    pause.assign("\"pause_ms\": ").append(std::to_string(m.pause_ms)).append(",\n  ");
+  }
+  return "{\n  \"format\": " + form + ",\n  \"id\": " + json_string(id) + ",\n  \"name\": " + json_string(name) +
          ",\n  \"license\": " + json_string(m.license) + ",\n  \"languages\": [" + langs +
          "],\n  \"sample_rate_hz\": " + std::to_string(m.sample_rate_hz) +
-         ",\n  \"text\": {\"word_separator\": " + json_string(m.word_separator) +
-         "},\n  \"pause_ms\": " + std::to_string(m.pause_ms) + ",\n  \"model\": " + json_string(model.name) +
-         ",\n  \"reference\": {\"file\": \"reference.safetensors\"}\n}\n";
+         ",\n  \"text\": {\"word_separator\": " + json_string(m.word_separator) + "},\n  " + pause +
+         "\"model\": " + json_string(model.name) + ",\n  \"reference\": {\"file\": \"reference.safetensors\"}\n}\n";
 }
 
 /// How folders begin that are being made, and that are being removed.
@@ -278,26 +282,87 @@ WeightScope load_some(const fs::path& path, std::initializer_list<std::string_vi
   return WeightScope(std::move(map));
 }
 
-/// Does the work, network by network; each is loaded, used once and let go.
+/// What a recording is said to say, as phonemes.
+Phonemized phonemes_of(const TextFrontend& frontend, const VoiceRequest& request, const VoiceManifest& manifest) {
+  FrontendOptions options;
+  options.lang = request.lang;
+  options.languages = manifest.languages;
+  options.word_separator = manifest.word_separator;
+  return frontend.phonemize(request.text, options);
+}
+
+bool is_blank(const std::string& text) {
+  return text.find_first_not_of(" \t\r\n") == std::string::npos;
+}
+
+Error nothing_to_say() {
+  return refuse(Errc::bad_message, "text: nothing in it can be spoken by this model");
+}
+
+/// Prepares a voice of the starter form, which has all that it takes itself.
+class StarterPreparation {
+ public:
+  StarterPreparation(const TextFrontend& frontend, const VoiceRequest& request, const VoiceManifest& manifest,
+                     const VoiceProgress& progress)
+      : m_(manifest), progress_(progress), has_prompt_(!is_blank(request.text)) {
+    if (has_prompt_) spoken_ = phonemes_of(frontend, request, manifest);
+  }
+
+  Result<void> check() const {
+    if (has_prompt_ && spoken_.phonemes.empty()) return nothing_to_say();
+    return {};
+  }
+
+  Result<PreparedReference> run(const std::vector<AudioFile>& recordings) const {
+    const c10::InferenceMode inference;
+    const AudioFile& recording = recordings.front();
+    at::Tensor wave = at_rate(to_tensor(recording.pcm), recording.rate_hz, StarterTokenizer::kRateHz);
+    PreparedReference out;
+    tell("mel");
+    const at::Tensor mel = MelFrontEnd(kMelV3)(wave);
+    const double gain = mel_level(mel) / 2;
+    out.mel = (mel - gain).clamp_min(kFloor);
+    if (!has_prompt_) return out;
+    out.prompt_phonemes = within_inventory(spoken_.phonemes, m_.t2s.config.phoneme_vocab);
+    tell("tokens");
+    const StarterTokenizer tokenizer(WeightScope(load_weights(m_.tokenizer->file)), m_.tokenizer->config,
+                                     load_some(m_.acoustic.file, {"quantizer."}),
+                                     {.codes = m_.acoustic.config.codes, .dim = m_.acoustic.config.code_dim});
+    const at::Tensor tokens = tokenizer.encode((tokenizer.mel(wave) - gain).clamp_min(kFloor)).contiguous();
+    const auto* data = tokens.data_ptr<std::int64_t>();
+    out.prompt_tokens.assign(data, data + tokens.numel());
+    return out;
+  }
+
+  [[nodiscard]] bool has_prompt() const { return has_prompt_; }
+
+ private:
+  static constexpr double kFloor = -11.512925465;  // ln 1e-5, the floor of every log mel
+
+  void tell(std::string_view what) const {
+    if (progress_) progress_(what);
+  }
+
+  const VoiceManifest& m_;
+  const VoiceProgress& progress_;
+  const bool has_prompt_;
+  Phonemized spoken_;
+};
+
+/// Prepares a voice of a published form, network by network; each is loaded, used once and let go.
 class Preparation {
  public:
   Preparation(const PrepareConfig& config, const TextFrontend& frontend, const VoiceRequest& request,
               const VoiceManifest& manifest, const VoiceProgress& progress)
       : config_(config), request_(request), m_(manifest), c_(*manifest.published), progress_(progress) {
-    if (request.text.find_first_not_of(" \t\r\n") == std::string::npos) return;
-    FrontendOptions options;
-    options.lang = request.lang;
-    options.languages = manifest.languages;
-    options.word_separator = manifest.word_separator;
-    spoken_ = frontend.phonemize(request.text, options);
+    if (is_blank(request.text)) return;
+    spoken_ = phonemes_of(frontend, request, manifest);
     has_prompt_ = true;
   }
 
   /// Everything that can be said without computing.
   Result<void> check() {
-    if (has_prompt_ && spoken_.phonemes.empty()) {
-      return refuse(Errc::bad_message, "text: nothing in it can be spoken by this model");
-    }
+    if (has_prompt_ && spoken_.phonemes.empty()) return nothing_to_say();
     if (!has_prompt_ && uses_flow_matching(c_.form)) {
       return refuse(Errc::bad_message,
                     "text: missing; " + std::string(to_string(c_.form)) + " needs what is said in the recording");
@@ -490,20 +555,24 @@ Result<NewVoice> prepare_voice(const PrepareConfig& config, const TextFrontend& 
     }
     auto recordings = read_recordings(request, notes);
     if (!recordings) return recordings.error();
-    Preparation preparation(config, frontend, request, m, progress);
-    if (auto done = preparation.check(); !done) return done;
-    if (!preparation.has_prompt()) {
-      notes.push_back("made without the words of the recording: it has its sound, but less of its manner");
-    }
-    if (!request.more.empty() && uses_flow_matching(m.published->form)) {
-      notes.push_back(std::string(to_string(m.published->form)) + " uses the first recording only");
-    }
-    // Streams come first. For this thread alone, and for good: it is not one that lives on.
-    (void)::setpriority(PRIO_PROCESS, 0, 10);
-    auto reference = preparation.run(*recordings);
-    if (!reference) return reference.error();
-    if (auto done = folder.make(); !done) return done;
-    return save_reference(folder.path() / "reference.safetensors", *reference);
+    const auto prepare = [&](auto preparation) -> Result<void> {
+      if (auto done = preparation.check(); !done) return done;
+      if (!preparation.has_prompt()) {
+        notes.push_back("made without the words of the recording: it has its sound, but less of its manner");
+      }
+      if (!request.more.empty() && (!m.published || uses_flow_matching(m.published->form))) {
+        notes.push_back((m.published ? std::string(to_string(m.published->form)) : "the starter form") +
+                        " uses the first recording only");
+      }
+      // Streams come first. For this thread alone, and for good: it is not one that lives on.
+      (void)::setpriority(PRIO_PROCESS, 0, 10);
+      auto reference = preparation.run(*recordings);
+      if (!reference) return reference.error();
+      if (auto done = folder.make(); !done) return done;
+      return save_reference(folder.path() / "reference.safetensors", *reference);
+    };
+    return m.published ? prepare(Preparation(config, frontend, request, m, progress))
+                       : prepare(StarterPreparation(frontend, request, m, progress));
   };
   try {
     if (auto done = made(); !done) return done.error();

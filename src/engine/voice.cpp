@@ -39,6 +39,7 @@ VoiceManifest with_flow(VoiceManifest m, const NetworkOptions& options) {
   FlowSchedule& flow = m.published ? m.published->flow : m.acoustic.config.flow;
   flow = chosen_schedule(flow, options.flow);
   if (m.published && options.prompt_frames > 0) m.published->prompt_frames = options.prompt_frames;
+  if (m.published && !m.published->flow_ahead) m.published->flow_ahead = options.flow_ahead;
   return m;
 }
 
@@ -121,7 +122,9 @@ class ManifestVoice final : public Voice {
     } else {
       const AcousticModel& model = *std::get<0>(networks_->acoustic);
       speaker_ = load_speaker(manifest, model);
-      // It has no recording to look at: the model speaks itself.
+      PreparedReference reference = load_reference(manifest);
+      prompt_ = {std::move(reference.prompt_tokens), std::move(reference.prompt_phonemes), {}};
+      // There need not be a recording to look at: the model speaks itself.
       head_ = networks_->find_head(
           [&] { return find_alignment_head(t2s(), known_words(word_separator_), {}, {}, sampling_); });
     }

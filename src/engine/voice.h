@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "models/precision_choice.h"
 #include "models/flow_schedule.h"
+#include "models/precision_choice.h"
 #include "models/t2s_options.h"
 #include "models/token_renderer.h"
 #include "src/engine/synthesizer.h"
@@ -100,9 +100,12 @@ struct NetworkOptions {
   int slots = 32;     ///< segments of one model whose tokens are decoded together, at most
   bool guard = true;  ///< tokens are watched, and drawn again where they are faulty (models/guarded_decoder.h)
   T2SOptions t2s;
-  FlowChoice flow;                                       ///< instead of what the manifest says
+  FlowChoice flow;                                   ///< instead of what the manifest says
   PrecisionChoice acoustic = PrecisionChoice::fp32;  ///< v3 and v4 are float32 always
-  PrecisionChoice bert = PrecisionChoice::fp32;        ///< of the network that reads Chinese text
+  PrecisionChoice bert = PrecisionChoice::fp32;      ///< of the network that reads Chinese text
+  /// v1, v2, Pro, on the CPU: what acoustic.flow_ahead_frames is where the manifest does not say (models/README.md).
+  /// The first sound comes earlier for it.
+  int flow_ahead = 12;
   int prompt_frames = 0;  ///< v3, v4: frames of the reference that a window of the flow sees; 0: what the manifest says
 };
 

@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstring>
 #include <fstream>
 #include <set>
 #include <thread>
 
+#include "models/starter_tokenizer.h"
 #include "src/engine/engine.h"
 #include "tests/app/temporary_folder.h"
 #include "tests/audio/signals.h"
@@ -23,6 +25,31 @@ using namespace tts::testing;
 const TextFrontend& frontend() {
   static const TextFrontend instance("src/text/data");
   return instance;
+}
+
+/// The starter voice with a tokenizer of generated weights.
+void write_clonable_starter(const fs::path& folder) {
+  fs::create_directories(folder);
+  fs::copy("models/pretrained/starter", folder, fs::copy_options::recursive);
+  const StarterTokenizerConfig sizes{.dim = 16, .layers = 1, .mel_bands = 80};
+  const auto weights = std::make_shared<GeneratedWeights>();
+  const VoiceManifest starter = load_manifest(folder).value();
+  const AcousticConfig& codes = starter.acoustic.config;
+  (void)StarterTokenizer(WeightScope(weights), sizes, WeightScope(load_weights(starter.acoustic.file)),
+                         {.codes = codes.codes, .dim = codes.code_dim});
+  weights->write(folder / "tokenizer.safetensors");
+  std::ifstream in(folder / "manifest.json");
+  std::string manifest(std::istreambuf_iterator<char>(in), {});
+  in.close();
+  const auto replace = [&](const std::string& from, const std::string& to) {
+    const auto at = manifest.find(from);
+    REQUIRE(at != std::string::npos);
+    manifest.replace(at, from.size(), to);
+  };
+  replace("\"id\": \"starter\"", "\"id\": \"" + folder.filename().string() + "\"");
+  replace("\"reference\":",
+          R"("tokenizer": {"file": "tokenizer.safetensors", "dim": 16, "layers": 1, "mel_bands": 80}, "reference":)");
+  std::ofstream(folder / "manifest.json") << manifest;
 }
 
 /// A folder of voices and one of networks, which go away with it.
@@ -257,7 +284,7 @@ TEST_SUITE("engine/prepare_voice") {
     };
     CHECK(has(shelf.fault(request("nobody"), Errc::unknown_voice), "model: nobody is not there"));
     CHECK(has(shelf.fault(request("../m"), Errc::unknown_voice), "model: got"));
-    CHECK(has(shelf.fault(request("starter"), Errc::unsupported_format), "starter is of the starter form"));
+    CHECK(has(shelf.fault(request("starter"), Errc::unsupported_format), "starter has nothing that makes tokens"));
     CHECK(has(shelf.fault(with([](auto& r) { r.lang = "ja"; }), Errc::unsupported_format), "lang: got \"ja\""));
     CHECK(has(shelf.fault(with([](auto& r) { r.text = "?!"; }), Errc::bad_message), "text: nothing in it"));
     CHECK(has(shelf.fault(with([](auto& r) { r.text = "\xFF"; }), Errc::bad_message), "text: wanted UTF-8"));
@@ -281,6 +308,67 @@ TEST_SUITE("engine/prepare_voice") {
     acoustic->write(shelf.voices() / "m" / "acoustic.safetensors");
     CHECK(has(shelf.fault(good, Errc::bad_file), "ssl_proj"));
     CHECK(shelf.names() == std::set<std::string>{"m", "starter"});
+  }
+
+  TEST_CASE("a recording becomes a voice of the starter form, with no network but the model's own") {
+    const Shelf shelf;
+    write_clonable_starter(shelf.voices() / "small");
+    VoiceRequest r = request("small");
+    r.id = "ann";
+    r.more.push_back(recording(fake_speech(1.5, 44'100, 180), 44'100, "second.wav"));
+    fs::remove_all(shelf.root / "models");
+    const auto made = shelf.add(r);
+    if (!made) FAIL(made.error().detail);
+    CHECK(made->info.rate_hz == 24'000);
+    REQUIRE(made->notes.size() == 1);
+    CHECK(has(made->notes[0], "uses the first recording only"));
+    const PreparedReference got = shelf.reference("ann");
+    CHECK(got.prompt_tokens.size() == 80);  // 3.2 s
+    FrontendOptions options;
+    options.lang = "en";
+    options.languages = {"en"};
+    options.word_separator = "SP";
+    CHECK(got.prompt_phonemes == frontend().phonemize(r.text, options).phonemes);
+    CHECK(fs::file_size(shelf.voices() / "ann" / "reference.safetensors") > 300 * 100 * 4);
+
+    EngineConfig config;
+    config.voices_dir = shelf.voices();
+    config.text_data_dir = "src/text/data";
+    config.preload = "none";
+    const auto engine = make_engine(config);
+    std::vector<float> own, loud, quiet, higher;
+    CHECK(speak(*engine, "small", &own) == "done");
+    CHECK(speak(*engine, "ann") == "done");  // of a prompt that means nothing, whatever it is
+    // Uploaded to the running engine: the level of a recording does not matter, its sound does.
+    const auto add = [&](const char* id, double gain, double hz, std::vector<float>& spoken) {
+      VoiceRequest other = request("small");
+      other.id = id;
+      other.text.clear();
+      std::vector<float> pcm = fake_speech(3.2, 32'000, hz);
+      for (float& x : pcm) x *= static_cast<float>(gain);
+      other.reference = recording(pcm, 32'000);
+      const auto added = engine->add_voice(other, {});
+      if (!added) FAIL(added.error().detail);
+      CHECK(shelf.reference(id).prompt_tokens.empty());  // without the words: the sound alone
+      CHECK(speak(*engine, id, &spoken) == "done");
+    };
+    add("loud", 1.0, 120, loud);
+    add("quiet", 0.5, 120, quiet);
+    add("higher", 1.0, 230, higher);
+    CHECK(own.size() > 11 * 960);
+    REQUIRE(loud.size() == own.size());  // the same tokens
+    REQUIRE(quiet.size() == own.size());
+    REQUIRE(higher.size() == own.size());
+    const auto apart = [&](const std::vector<float>& other) {
+      double sum = 0;
+      for (std::size_t i = 0; i < loud.size(); ++i) sum += std::abs(loud[i] - other[i]);
+      return sum;
+    };
+    CHECK(apart(own) > 0);
+    CHECK(apart(higher) > 0);
+    CHECK(apart(quiet) < 0.2 * apart(higher));
+    CHECK(remove_prepared_voice(shelf.voices(), "ann").has_value());
+    CHECK(remove_prepared_voice(shelf.voices(), "small").error().code == Errc::forbidden);
   }
 
   TEST_CASE("voices come and go in a running engine") {

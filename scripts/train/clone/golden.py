@@ -1,0 +1,50 @@
+"""Golden tensors of the cloning voice's tokenizer for tests/models/starter_tokenizer_test.cpp: a small one with random weights, a mel, its tokens and its level.
+
+    clone/golden.py [--out FILE]
+"""
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+sys.path[:0] = [os.path.dirname(os.path.abspath(__file__))]
+
+import stage  # noqa: F401  (the path of the other scripts)
+import nets
+from prep import log_mel50
+from speak import level_of
+from train_tokenizer import CloneTokenizer
+
+
+@torch.no_grad()
+def main():
+    root = Path(__file__).resolve().parents[3]
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument("--out", type=Path, default=root / "tests/data/golden/starter_tokenizer.safetensors")
+    a = ap.parse_args()
+    torch.manual_seed(3)
+    net = CloneTokenizer(dim=32, codes=48, code_dim=8).eval()
+    net.embed.copy_(torch.randn_like(net.embed) * 0.3)
+    for p in list(net.parameters()) + [net.embed]:
+        p.copy_(p.half().float())
+    t = torch.arange(28800) / 24000
+    f = 140 + 30 * torch.sin(2 * torch.pi * 1.5 * t)
+    wave = sum(torch.sin(2 * torch.pi * k * torch.cumsum(f, 0) / 24000) / k for k in range(1, 20)) * (0.05 + 0.05 * torch.sin(2 * torch.pi * 3 * t)) + 0.003 * torch.randn(len(t))
+    wave = wave.half().float()
+    mel = log_mel50(wave[: len(wave) // 960 * 960])
+    z = net.encode(mel[None])[0]
+    d = torch.cdist(z, net.embed).sort(-1).values
+    keep = (d[:, 1] - d[:, 0]) > 1e-3                         # rounding decides nothing
+    out = {k: v.half() for k, v in net.state_dict().items() if k.split(".")[0] in ("inp", "enc1", "down", "enc2", "to_code")}
+    out["quantizer.vq.layers.0._codebook.embed"] = net.embed.half()
+    out.update(wave=wave.half(), mel=mel[:6].clone(), tokens=torch.where(keep, net.nearest(z), -1).int(),
+               level=torch.tensor([level_of(nets.log_mel(wave[None])[0].T)]))
+    save_file({k: v.contiguous() for k, v in out.items()}, a.out)
+    print(f"{a.out}: {int(keep.sum())} of {len(keep)} tokens, {a.out.stat().st_size} bytes")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""The teacher with any style, any pitch: Kokoro-82M with one more input, the factor its predicted F0 is multiplied by."""
+import os
+import sys
+
+import numpy as np
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+
+from teacher import DURATIONS, teacher_graph
+
+F0 = "/encoder/Reshape_output_0"                            # [1, 2 * frames] Hz at 80 Hz; below 10 the source is silent
+TRUNK = "/decoder/decoder/decode.3/Div_4_output_0"          # [1, 512, 2 * frames], enters the waveform generator
+VOICED_HZ = 10.0
+
+
+class Teacher:
+    """`outputs`: any of "audio", "trunk"; what they do not need is not computed. Durations and F0 are always there."""
+
+    def __init__(self, outputs=("trunk",), threads=1):
+        import onnx.utils
+        import onnxruntime
+        graph, self.ids = teacher_graph()
+        for node in graph.graph.node:
+            for i, name in enumerate(node.input):
+                if name == F0:
+                    node.input[i] = F0 + "/scaled"
+        at = next(i for i, n in enumerate(graph.graph.node) if F0 in n.output)
+        graph.graph.node.insert(at + 1, onnx.helper.make_node("Mul", [F0, "pitch"], [F0 + "/scaled"], name="pitch"))
+        graph.graph.input.append(onnx.helper.make_tensor_value_info("pitch", onnx.TensorProto.FLOAT, [1]))
+        names = {"audio": graph.graph.output[0].name, "trunk": TRUNK}
+        self.outputs = [DURATIONS, F0 + "/scaled"] + [names[o] for o in outputs]
+        known = {o.name: o for o in graph.graph.output}
+        del graph.graph.output[:]
+        graph.graph.output.extend(known.get(o) or onnx.helper.make_tensor_value_info(o, onnx.TensorProto.FLOAT, None) for o in self.outputs)
+        graph = onnx.utils.Extractor(graph).extract_model([i.name for i in graph.graph.input], self.outputs)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self.session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        self.inputs = {i.name for i in self.session.get_inputs()}
+
+    def run(self, sequence, style, speed=1.0, pitch=1.0):
+        """sequence: [(symbol, characters)]; style [510, 256]. -> dict of durations per symbol, lead (both in frames of 600 samples), f0 [2 frames] Hz,
+        and the outputs: audio [samples] or trunk [2 frames, 512]. A symbol without characters has half of the next one's time."""
+        ids = [self.ids[c] for _, s in sequence for c in s]
+        row = style[min(len(ids), len(style) - 1)]
+        feed = dict(tokens=np.array([[0] + ids + [0]], np.int64), style=row[None].astype(np.float32), speed=np.array([speed], np.float32),
+                    pitch=np.array([pitch], np.float32))
+        d, f0, *rest = self.session.run(self.outputs, {k: v for k, v in feed.items() if k in self.inputs})
+        d, dur, k = d.reshape(-1), [], 1
+        for _, s in sequence:
+            dur.append(float(d[k: k + len(s)].sum()))
+            k += len(s)
+        for i, (_, s) in enumerate(sequence[:-1]):
+            if not s:
+                dur[i] = dur[i + 1] = dur[i + 1] / 2
+        out = dict(durations=np.array(dur), lead=float(d[0]), f0=f0.reshape(-1))
+        for name, value in zip(self.outputs[2:], rest):
+            out["trunk" if name == TRUNK else "audio"] = value[0].T if name == TRUNK else value.reshape(-1)
+        return out
