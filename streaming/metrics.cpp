@@ -71,6 +71,11 @@ std::string to_prometheus(const ServerMetrics& metrics, const SynthesizerStats& 
   counter("sonorant_voices_dropped_total", "Voices let go for want of room.", stats.voices_dropped);
   counter("sonorant_texts_unread_total", "Chinese texts spoken without that network, missing or without room.",
           stats.texts_unread);
+  gauge("sonorant_slots", "Segments whose tokens can be drawn at once, of the models in memory.", stats.slots);
+  gauge("sonorant_slots_taken", "Of these, taken.", stats.slots_taken);
+  gauge("sonorant_slot_bytes", "Keys and values of all slots when they are full.", stats.slot_bytes);
+  gauge("sonorant_quality_steps", "Steps that quality has taken down, because the machine is nearly full.",
+        stats.quality_steps);
   gauge("sonorant_utterances", "Utterances live in the synthesizer.", stats.live_utterances);
   gauge("sonorant_utterances_waiting", "Of these, waiting for the machine to have room.", stats.waiting_utterances);
   write_series(out, "sonorant_load", "gauge", "Share of the processors that running utterances take.",
@@ -86,6 +91,10 @@ std::string to_prometheus(const ServerMetrics& metrics, const SynthesizerStats& 
   counter("sonorant_contexts_cancelled_total", "Contexts that ended with cancelled.", metrics.contexts_cancelled);
   counter("sonorant_utterances_total", "Utterances started in the synthesizer.", stats.utterances_total);
   counter("sonorant_utterances_refused_total", "Utterances refused because the machine was full.", stats.refused_total);
+  counter("sonorant_segments_reduced_total", "Segments spoken in fewer flow steps, because it was nearly full.",
+          stats.reduced_segments_total);
+  counter("sonorant_utterances_lighter_total", "Utterances spoken by a lighter voice than was asked for.",
+          stats.lighter_utterances_total);
   counter("sonorant_decode_steps_total", "Decode steps, each for several utterances.", stats.decode_steps_total);
   counter("sonorant_tokens_total", "Semantic tokens made.", stats.tokens_total);
   counter("sonorant_guard_faults_total", "Loops, skipped words, early ends and the like in the tokens.",

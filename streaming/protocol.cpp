@@ -721,6 +721,8 @@ std::string to_json(const DoneMessage& message) {
     json.member("guard_faults", metrics.guard.faults).member("guard_retries", metrics.guard.retries);
     json.member("guard_resumes", metrics.guard.resumes).member("guard_cuts", metrics.guard.cuts);
   }
+  if (!metrics.voice.empty()) json.member("voice", metrics.voice);
+  if (metrics.flow_steps > 0) json.member("flow_steps", metrics.flow_steps);
   if (metrics.reduced_segments > 0) json.member("reduced_segments", metrics.reduced_segments);
   return json.close('}').close('}').take();
 }

@@ -50,6 +50,9 @@ constexpr std::array kSettings{
     Setting{"engine.max_load_percent", [](Config& c) -> Field { return &c.engine.max_load_percent; }, 1, 1000},
     Setting{"engine.max_wait_ms", [](Config& c) -> Field { return &c.engine.max_wait; }, 0, 600'000},
     Setting{"engine.reduce_above_percent", [](Config& c) -> Field { return &c.engine.reduce_above_percent; }, 0, 1000},
+    Setting{"engine.reduce_below_percent", [](Config& c) -> Field { return &c.engine.reduce_below_percent; }, 0, 1000},
+    Setting{"engine.reduce_hold_ms", [](Config& c) -> Field { return &c.engine.reduce_hold; }, 0, 600'000},
+    Setting{"engine.lighter_voices", [](Config& c) -> Field { return &c.engine.lighter_voices; }},
     Setting{"engine.reduced_flow_steps", [](Config& c) -> Field { return &c.engine.reduced_flow_steps; }, 0, 1000},
     Setting{"engine.t2s_precision", [](Config& c) -> Field { return &c.engine.t2s_precision; }},
     Setting{"engine.t2s_window", [](Config& c) -> Field { return &c.engine.t2s_window; }, 0, 4000},
@@ -239,6 +242,32 @@ Result<FlowChoice> flow_choice(const Config::Engine& engine) {
   return choice;
 }
 
+Result<LighterVoices> lighter_voices(const Config::Engine& engine) {
+  const auto trimmed = [](std::string_view text) {
+    while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
+    while (!text.empty() && text.back() == ' ') text.remove_suffix(1);
+    return text;
+  };
+  LighterVoices lighter;
+  std::string_view rest = trimmed(engine.lighter_voices);
+  for (bool more = !rest.empty(); more;) {
+    const std::size_t comma = rest.find(',');
+    const std::string_view entry = trimmed(rest.substr(0, comma));
+    const std::size_t equals = entry.find('=');
+    const std::string_view voice = trimmed(entry.substr(0, equals));
+    const std::string_view instead = equals == std::string_view::npos ? "" : trimmed(entry.substr(equals + 1));
+    if (voice.empty() || instead.empty()) {
+      return bad("engine.lighter_voices: got \"" + std::string(entry) + "\", want VOICE=LIGHTER_VOICE, ..");
+    }
+    if (!lighter.emplace(voice, instead).second) {
+      return bad("engine.lighter_voices: \"" + std::string(voice) + "\" is there twice");
+    }
+    more = comma != std::string_view::npos;
+    if (more) rest.remove_prefix(comma + 1);
+  }
+  return lighter;
+}
+
 Result<void> validate(const Config& config) {
   Config copy = config;
   for (const Setting& setting : kSettings) {
@@ -269,6 +298,11 @@ Result<void> validate(const Config& config) {
     if (!precision_choice_of(value)) return bad(key + value + "\", want auto, fp32 or bf16");
   }
   if (const auto flow = flow_choice(config.engine); !flow) return flow.error();
+  if (const auto lighter = lighter_voices(config.engine); !lighter) return lighter.error();
+  if (config.engine.reduce_below_percent > config.engine.reduce_above_percent) {
+    return bad("engine.reduce_below_percent: got " + std::to_string(config.engine.reduce_below_percent) +
+               ", want at most engine.reduce_above_percent, " + std::to_string(config.engine.reduce_above_percent));
+  }
   if (std::find(kLevels.begin(), kLevels.end(), config.log.level) == kLevels.end()) {
     return bad("log.level: got \"" + config.log.level + "\", want trace, debug, info, warn, error or off");
   }

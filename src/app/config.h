@@ -13,6 +13,7 @@
 #include "src/app/cpu_environment.h"
 #include "src/app/paths.h"
 #include "src/core/result.h"
+#include "src/engine/quality.h"
 
 namespace tts {
 
@@ -47,8 +48,12 @@ struct Config {
     /// Live streams take no more than this of the machine together; the next one waits, 1 .. 1000.
     int max_load_percent = 85;
     std::chrono::milliseconds max_wait{2000};  ///< for room, then "overloaded", 0 .. 10 min
-    int reduce_above_percent = 70;             ///< at this load segments take reduced_flow_steps, 0 .. 1000
-    int reduced_flow_steps = 0;                ///< of flow matching; 0: as many as the voice has, .. 1000
+    /// While the load stays above this, quality takes one step down every reduce_hold_ms, 0 .. 1000,
+    int reduce_above_percent = 70;
+    int reduce_below_percent = 55;  ///< and one back up while it stays below this, 0 .. reduce_above_percent
+    std::chrono::milliseconds reduce_hold{500};  ///< 0 .. 10 min
+    int reduced_flow_steps = 0;          ///< of flow matching, the first step down; 0: there is no such step, .. 1000
+    std::string lighter_voices;          ///< the further steps, for new utterances: "anna=anna_small, anna_small=tiny"
     std::string t2s_precision = "auto";  ///< of the token model: "auto", "fp32", "bf16", "int8" (models/t2s_options.h)
     int t2s_window = 0;                  ///< tokens back that it attends to beside text and prompt, 0: all, .. 4000
     std::string acoustic_precision = "auto";  ///< of the networks after the tokens: "auto", "fp32", "bf16"
@@ -85,6 +90,9 @@ struct Config {
 
 /// The flow's schedule as `engine.flow_*` wants it.
 [[nodiscard]] Result<FlowChoice> flow_choice(const Config::Engine& engine);
+
+/// `engine.lighter_voices` by id; whether they are there is for the engine to say.
+[[nodiscard]] Result<LighterVoices> lighter_voices(const Config::Engine& engine);
 
 /// Ranges, and that the folders are there.
 [[nodiscard]] Result<void> validate(const Config& config);

@@ -35,6 +35,9 @@ int main(int argc, char** argv) {
             engine.admission.max_load = config.engine.max_load_percent / 100.0;
             engine.admission.max_wait = config.engine.max_wait;
             engine.admission.reduce_above = config.engine.reduce_above_percent / 100.0;
+            engine.admission.reduce_below = config.engine.reduce_below_percent / 100.0;
+            engine.admission.reduce_hold = config.engine.reduce_hold;
+            engine.admission.lighter_voices = tts::lighter_voices(config.engine).value();  // validated
             engine.admission.reduced_flow_steps = config.engine.reduced_flow_steps;
             engine.limits.max_utterances = config.engine.max_utterances;
             engine.limits.max_queued_segments = config.engine.max_queued_segments;

@@ -10,6 +10,7 @@
 #include <mutex>
 #include <optional>
 #include <random>
+#include <stdexcept>
 #include <stop_token>
 #include <string>
 #include <thread>
@@ -23,6 +24,7 @@
 #include "src/core/log.h"
 #include "src/core/spare_thread.h"
 #include "src/engine/load_meter.h"
+#include "src/engine/quality.h"
 #include "src/engine/schedule.h"
 
 namespace tts {
@@ -33,9 +35,11 @@ using Clock = std::chrono::steady_clock;
 /// A listener with less audio than this ahead must not wait for others, in seconds.
 constexpr double kUrgentLead = 0.4;
 
-/// A new segment's prefill waits at most this long for running streams, in seconds.
+/// A prefill waits at most this long for running streams, in seconds.
 constexpr double kPrefillPatience = 0.2;
 
+/// How often the load is looked at, at most, while nothing else happens.
+constexpr std::chrono::milliseconds kLookAtLoad{50};
 /// A chunk is held up by others that are turned into audio with it for so long at most, in seconds, unless its listener
 /// has more than that to hear.
 constexpr double kRenderPatience = 0.02;
@@ -97,7 +101,7 @@ struct Segment {
 
   ReadySegment text;
   std::unique_ptr<SegmentStream> stream;  // null when there is nothing to speak in it
-  bool prefilled = false;
+  bool prefilled = false;                 // and no token was taken back since
   bool tokens_done = false;
   bool prepared = false;            // the audio side has done, or is at, what it can do beforehand
   std::size_t seen = 0;             // tokens taken over from the stream
@@ -164,6 +168,7 @@ class Engine final : public Synthesizer {
         phonemize_(std::move(phonemize)),
         text_rows_(std::move(text_rows)),
         load_(working_threads(config_), config_.admission.max_load),
+        quality_rule_(quality_rule(config_.admission)),
         text_queue_(static_cast<std::size_t>(config_.limits.max_utterances) * 8),
         loader_thread_([this](const std::stop_token& stop) { run_loader(stop); }),
         text_thread_([this](const std::stop_token& stop) { run_text(stop); }),
@@ -227,6 +232,13 @@ class Engine final : public Synthesizer {
     return std::min(1 + audio_threads(config), std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
   }
 
+  static QualityRule quality_rule(const AdmissionPolicy& policy) {
+    return {.above = policy.reduce_above,
+            .below = policy.reduce_below,
+            .hold = std::chrono::duration<double>(policy.reduce_hold).count(),
+            .steps = (policy.reduced_flow_steps > 0 ? 1 : 0) + most_steps(policy.lighter_voices)};
+  }
+
   void wake_tokens() {
     ++token_signal_;
     token_work_.notify_one();
@@ -245,12 +257,20 @@ class Engine final : public Synthesizer {
   void run_tokens(const std::stop_token& stop);
   void run_audio(const std::stop_token& stop);
 
+  /// Who speaks when `asked` was asked for, and the voice if it is in memory.
+  struct Speaker {
+    std::shared_ptr<const VoiceCard> card;
+    std::shared_ptr<const Voice> voice;
+  };
+  [[nodiscard]] Speaker choose_speaker(const std::shared_ptr<const VoiceCard>& asked);
+
   // With the mutex held; those that take the lock let go of it while they work, and hold it again when they return.
   /// Says the last word of every utterance that is over and that no thread is at. True if there was one.
   bool part(Lock& lock);
   /// Lets waiting utterances in, in their order, or refuses them when they have waited too long.
   void admit();
   [[nodiscard]] double current_load() const;
+  void watch_quality() { quality_ = next_quality(quality_rule_, quality_, current_load(), seconds_of(Clock::now())); }
   /// Whether an utterance speaks, or has only just spoken.
   [[nodiscard]] bool keeps_place(const Task& task, Clock::time_point now) const {
     return task.queued > 0 || kept_seconds(task, now) > 0;
@@ -261,9 +281,17 @@ class Engine final : public Synthesizer {
   [[nodiscard]] static Urgency urgency(const Task& task, Clock::time_point now);
   [[nodiscard]] StreamView view(const Task& task, const Segment& segment, Clock::time_point now) const;
   [[nodiscard]] bool is_paused(const Task& task) const;
-  /// The utterance whose next segment may begin, the most urgent first.
-  [[nodiscard]] TaskPtr next_to_begin(Clock::time_point now) const;
+  [[nodiscard]] bool can_begin(const Task& task) const;
+  /// Whether the segment being decoded waits to be read again, because tokens of it were taken back.
+  [[nodiscard]] bool can_reread(const Task& task) const;
+  /// The utterance that wants a prefill, the most urgent first.
+  [[nodiscard]] TaskPtr next_to_read(Clock::time_point now) const;
+  /// Whether a prefill for this utterance may come now; if not, it is held up from now on.
+  bool may_read(const Task& task);
   bool begin(Lock& lock, const TaskPtr& task);
+  bool reread(Lock& lock, const TaskPtr& task);
+  /// The prefill of a segment.
+  [[nodiscard]] Spent read(Lock& lock, Task& task, Segment& segment, std::string& what);
   bool decode(Lock& lock);
   void take_tokens(Task& task, Segment& segment);
   bool prepare(Lock& lock);
@@ -289,6 +317,8 @@ class Engine final : public Synthesizer {
   std::vector<TaskPtr> live_;
   SynthesizerStats stats_;
   LoadMeter load_;
+  const QualityRule quality_rule_;
+  Quality quality_;
   RenderTimes render_times_;
   double prefill_seconds_ = 0;  // the slowest of late
   bool out_of_slots_ = false;   // until a segment's tokens are all drawn
@@ -298,8 +328,9 @@ class Engine final : public Synthesizer {
 
   std::mutex loader_mutex_;
   std::condition_variable_any loader_work_;
-  std::vector<TaskPtr> to_load_;                     // live utterances at most
-  std::vector<std::shared_ptr<const Voice>> trash_;  // freeing a voice takes time, too
+  std::vector<TaskPtr> to_load_;                            // live utterances at most
+  std::vector<std::shared_ptr<const VoiceCard>> to_bring_;  // lighter voices that are missed, each once
+  std::vector<std::shared_ptr<const Voice>> trash_;         // freeing a voice takes time, too
 
   SpareThread spare_{static_cast<int>(working_threads(config_))};
   std::jthread loader_thread_;
@@ -339,11 +370,15 @@ SynthesizerStats Engine::stats() const {
   s.waiting_utterances = static_cast<int>(
       std::count_if(live_.begin(), live_.end(), [](const TaskPtr& task) { return task->phase == Phase::waiting; }));
   s.load = current_load();
+  s.quality_steps = quality_.steps;
   s.voices_in_memory = voices.voices_in_memory;
   s.weight_bytes = static_cast<std::int64_t>(voices.bytes);
   s.voices_dropped = voices.dropped;
   s.reader_bytes = static_cast<std::int64_t>(voices.reader_bytes);
   s.texts_unread = voices.texts_unread;
+  s.slots = voices.slots.slots;
+  s.slots_taken = voices.slots.taken;
+  s.slot_bytes = static_cast<std::int64_t>(voices.slots.bytes);
   return s;
 }
 
@@ -354,8 +389,11 @@ Result<std::unique_ptr<Utterance>> Engine::open(const UtteranceOptions& options,
   if (options.lang != "auto" && std::find(langs.begin(), langs.end(), options.lang) == langs.end()) {
     return Error{Errc::unsupported_format, "voice \"" + options.voice + "\" does not speak \"" + options.lang + "\""};
   }
-  auto task = std::make_shared<Task>(options, card, std::move(sink), options.seed ? *options.seed : random_seed());
-  task->voice = library_->in_memory(*card);
+  Speaker speaker = choose_speaker(card);
+  auto task =
+      std::make_shared<Task>(options, speaker.card, std::move(sink), options.seed ? *options.seed : random_seed());
+  task->voice = std::move(speaker.voice);
+  task->metrics.voice = speaker.card->info.id;
   const bool is_loaded = task->voice != nullptr;
   {
     const std::lock_guard lock(mutex_);
@@ -366,6 +404,7 @@ Result<std::unique_ptr<Utterance>> Engine::open(const UtteranceOptions& options,
     }
     live_.push_back(task);
     ++stats_.utterances_total;
+    if (speaker.card != card) ++stats_.lighter_utterances_total;
   }
   if (!is_loaded) {
     {
@@ -375,6 +414,34 @@ Result<std::unique_ptr<Utterance>> Engine::open(const UtteranceOptions& options,
     loader_work_.notify_one();
   }
   return std::unique_ptr<Utterance>(std::make_unique<Handle>(*this, std::move(task)));
+}
+
+Engine::Speaker Engine::choose_speaker(const std::shared_ptr<const VoiceCard>& asked) {
+  const AdmissionPolicy& policy = config_.admission;
+  int steps = 0;
+  if (!policy.lighter_voices.empty()) {
+    const std::lock_guard lock(mutex_);
+    watch_quality();
+    steps = quality_.steps - (policy.reduced_flow_steps > 0 ? 1 : 0);
+  }
+  std::shared_ptr<const VoiceCard> missed;  // the lightest, if it has to be loaded
+  for (; steps > 0; --steps) {
+    const std::string id = lighter_voice(policy.lighter_voices, asked->info.id, steps);
+    if (id == asked->info.id) break;
+    auto lighter = library_->find(id);  // it may have changed since the start, or gone
+    if (!lighter || !can_stand_in(lighter->info, asked->info)) continue;
+    if (auto voice = library_->in_memory(*lighter)) return {std::move(lighter), std::move(voice)};
+    if (!missed) missed = std::move(lighter);
+  }
+  auto voice = library_->in_memory(*asked);
+  if (!missed) return {asked, std::move(voice)};
+  if (!voice) return {std::move(missed), nullptr};  // one of the two has to be loaded
+  {
+    const std::lock_guard lock(loader_mutex_);
+    if (std::find(to_bring_.begin(), to_bring_.end(), missed) == to_bring_.end()) to_bring_.push_back(missed);
+  }
+  loader_work_.notify_one();
+  return {asked, std::move(voice)};
 }
 
 Result<void> Engine::speak(const TaskPtr& task, TextSegment segment) {
@@ -429,11 +496,13 @@ void Engine::run_loader(const std::stop_token& stop) {
   (void)::setpriority(PRIO_PROCESS, 0, 5);  // of this thread alone
   while (!stop.stop_requested()) {
     std::vector<TaskPtr> tasks;
+    std::vector<std::shared_ptr<const VoiceCard>> missed;
     std::vector<std::shared_ptr<const Voice>> trash;
     {
       std::unique_lock lock(loader_mutex_);
-      loader_work_.wait_for(lock, stop, kLookForVoices, [this] { return !to_load_.empty(); });
+      loader_work_.wait_for(lock, stop, kLookForVoices, [this] { return !to_load_.empty() || !to_bring_.empty(); });
       tasks.swap(to_load_);
+      missed.swap(to_bring_);
       trash.swap(trash_);
     }
     trash.clear();
@@ -450,6 +519,10 @@ void Engine::run_loader(const std::stop_token& stop) {
       }
       wake_tokens();
     }
+    for (const auto& card : missed) {
+      if (stop.stop_requested()) return;
+      (void)library_->load(*card);  // the library keeps it, if there is room
+    }
   }
 }
 
@@ -460,11 +533,12 @@ void Engine::run_tokens(const std::stop_token& stop) {
     const std::uint64_t seen = token_signal_;
     if (part(lock)) continue;
     admit();
-    const TaskPtr task = next_to_begin(Clock::now());
+    watch_quality();
+    const TaskPtr task = next_to_read(Clock::now());
     if (!task) prefill_held_up_.reset();
-    const bool began = task && begin(lock, task);
+    const bool has_read = task && (can_reread(*task) ? reread(lock, task) : begin(lock, task));
     // Between two prefills everyone who needs one gets a token.
-    if (decode(lock) || began || token_signal_ != seen) continue;
+    if (decode(lock) || has_read || token_signal_ != seen) continue;
     token_work_.wait_until(lock, stop, next_deadline(), [&] { return token_signal_ != seen; });
   }
 }
@@ -561,6 +635,9 @@ Clock::time_point Engine::next_deadline() const {
     first = std::min(first, now + std::chrono::ceil<Clock::duration>(kept));
   }
   if (prefill_held_up_) first = std::min(first, now + std::chrono::milliseconds(5));
+  // Loads fall by time alone: while quality is down, or about to step, they have to be looked at.
+  const bool may_change = quality_.steps > 0 || (quality_.trend > 0 && quality_.steps < quality_rule_.steps);
+  if (may_change) first = std::min(first, now + std::max(config_.admission.reduce_hold, kLookAtLoad));
   return first;
 }
 
@@ -586,30 +663,69 @@ StreamView Engine::view(const Task& task, const Segment& segment, Clock::time_po
   return v;
 }
 
-TaskPtr Engine::next_to_begin(Clock::time_point now) const {
-  if (out_of_slots_) return nullptr;
+bool Engine::can_begin(const Task& task) const {
+  if (out_of_slots_ || task.phase != Phase::running || !task.voice) return false;
+  if (task.ready.empty() || task.speaking.size() >= 2 || is_paused(task)) return false;
+  return task.speaking.empty() || task.speaking.back()->tokens_done;
+}
+
+bool Engine::can_reread(const Task& task) const {
+  if (task.speaking.empty() || (is_paused(task) && !out_of_slots_)) return false;
+  const Segment& segment = *task.speaking.back();
+  return segment.stream && !segment.prefilled && !segment.tokens_done;
+}
+
+TaskPtr Engine::next_to_read(Clock::time_point now) const {
   TaskPtr best;
   for (const TaskPtr& task : live_) {
-    if (task->phase != Phase::running || task->cancelled || task->failure || !task->voice || task->decoding) continue;
-    if (task->ready.empty() || task->speaking.size() >= 2 || is_paused(*task)) continue;
-    if (!task->speaking.empty() && !task->speaking.back()->tokens_done) continue;
+    if (task->cancelled || task->failure || task->decoding) continue;
+    if (!can_reread(*task) && !can_begin(*task)) continue;
     if (!best || is_more_urgent(urgency(*task, now), urgency(*best, now))) best = task;
   }
   return best;
 }
 
-/// Starts the next segment of an utterance; false when that has to wait.
-bool Engine::begin(Lock& lock, const TaskPtr& task) {
+bool Engine::may_read(const Task& task) {
   const auto now = Clock::now();
   std::vector<StreamView> views;
   for (const TaskPtr& other : live_) {
-    if (other != task && !other->speaking.empty()) views.push_back(view(*other, *other->speaking.back(), now));
+    if (other.get() != &task && !other->speaking.empty()) views.push_back(view(*other, *other->speaking.back(), now));
   }
   if (!prefill_held_up_) prefill_held_up_ = now;
   if (!may_prefill(views, prefill_seconds_, ms_between(*prefill_held_up_, now) / 1000, kPrefillPatience)) return false;
   prefill_held_up_.reset();
+  return true;
+}
 
-  if (!task->work_start) task->work_start = now;
+Spent Engine::read(Lock& lock, Task& task, Segment& segment, std::string& what) {
+  lock.unlock();
+  const Stopwatch watch(spare_);
+  what = fault_of([&] { segment.stream->prefill(); });
+  const Spent spent = watch.spent();
+  lock.lock();
+  segment.prefilled = what.empty();
+  prefill_seconds_ = std::max(spent.ms / 1000, 0.9 * prefill_seconds_);
+  account(task, spent);
+  return spent;
+}
+
+/// Reads the text of a segment once more; false when that has to wait.
+bool Engine::reread(Lock& lock, const TaskPtr& task) {
+  if (!may_read(*task)) return false;
+  std::string what;
+  task->decoding = true;
+  ++task->hands;
+  (void)read(lock, *task, *task->speaking.back(), what);
+  task->decoding = false;
+  --task->hands;
+  fail(*task, what);
+  return what.empty();
+}
+
+/// Starts the next segment of an utterance; false when that has to wait.
+bool Engine::begin(Lock& lock, const TaskPtr& task) {
+  if (!may_read(*task)) return false;
+  if (!task->work_start) task->work_start = Clock::now();
   auto segment = std::make_unique<Segment>(std::move(task->ready.front()));
   task->ready.pop_front();
   if (!segment->text.failure.empty()) {
@@ -634,15 +750,15 @@ bool Engine::begin(Lock& lock, const TaskPtr& task) {
   request.sampling = task->options.sampling;
   request.seed = task->seed + index * 0x9E3779B97F4A7C15ULL;
   request.speed = task->options.speed;
-  if (config_.admission.reduced_flow_steps > 0 && current_load() > config_.admission.reduce_above) {
-    request.flow_steps = config_.admission.reduced_flow_steps;
-  }
   const bool first = index == 0;
   const Voice& voice = *task->voice;
+  int flow_steps = voice.flow_steps();
+  if (const int fewer = config_.admission.reduced_flow_steps; quality_.steps > 0 && fewer > 0 && fewer < flow_steps) {
+    request.flow_steps = flow_steps = fewer;
+  }
   task->decoding = true;
   ++task->hands;
   lock.unlock();
-  const Stopwatch watch(spare_);
   std::unique_ptr<SegmentStream> stream;
   std::string what = fault_of([&] { stream = voice.begin(request); });
   lock.lock();
@@ -651,17 +767,16 @@ bool Engine::begin(Lock& lock, const TaskPtr& task) {
     const bool awaited = task->playback.lead(seconds_of(Clock::now())) <= 0;
     s.chunk = voice.lookahead_tokens() + (awaited ? 1 : 2) * config_.chunks.first_tokens;
     s.wanted = s.stream->useful(0, s.chunk);
-    if (request.flow_steps > 0) ++task->metrics.reduced_segments;
+    if (request.flow_steps > 0) {
+      ++task->metrics.reduced_segments;
+      ++stats_.reduced_segments_total;
+    }
+    int& fewest = task->metrics.flow_steps;
+    fewest = fewest == 0 ? flow_steps : std::min(fewest, flow_steps);
     task->speaking.push_back(std::move(segment));
     wake_audio();  // it can be prepared meanwhile
-    lock.unlock();
-    what = fault_of([&] { s.stream->prefill(); });
-    const Spent spent = watch.spent();
-    lock.lock();
-    s.prefilled = what.empty();
-    prefill_seconds_ = std::max(spent.ms / 1000, 0.9 * prefill_seconds_);
+    const Spent spent = read(lock, *task, s, what);
     if (first) task->metrics.prefill_ms = spent.ms;
-    account(*task, spent);
   } else if (what.empty()) {  // every slot is taken
     s.text.phonemes = std::move(request.phonemes);
     s.text.bert = std::move(request.bert);
@@ -739,7 +854,10 @@ void Engine::take_tokens(Task& task, Segment& segment) {
     task.metrics.first_token_ms = ms_between(*task.first_speak, Clock::now());
   }
   if (static_cast<int>(segment.fresh.size()) >= segment.wanted || segment.stream->finished()) wake_audio();
-  if (!segment.stream->finished()) return;
+  if (!segment.stream->finished()) {
+    segment.prefilled = !segment.stream->needs_prefill();
+    return;
+  }
   segment.tokens_done = true;
   const GuardFigures guard = segment.stream->guard();
   task.metrics.guard += guard;
@@ -922,6 +1040,9 @@ std::unique_ptr<Synthesizer> make_engine(const EngineConfig& config, std::vector
 
 std::unique_ptr<Synthesizer> make_engine(const EngineConfig& config, std::shared_ptr<VoiceLibrary> library,
                                          Phonemize phonemize, TextRows text_rows) {
+  if (auto checked = check_lighter_voices(config.admission.lighter_voices, library->voices()); !checked) {
+    throw std::runtime_error(checked.error().detail);
+  }
   return std::make_unique<Engine>(config, std::move(library), std::move(phonemize), std::move(text_rows));
 }
 

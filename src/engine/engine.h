@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "src/engine/quality.h"
 #include "src/engine/synthesizer.h"
 #include "src/engine/voice.h"
 #include "src/engine/voice_library.h"
@@ -29,8 +30,12 @@ struct AdmissionPolicy {
   /// One whose text was all spoken keeps its share so long after its last sound, for the text that may still come;
   /// later it is let in anew.
   std::chrono::milliseconds keep_place{2000};
-  double reduce_above = 0.7;   ///< at this load new segments take
-  int reduced_flow_steps = 0;  ///< so many steps of flow matching; 0: never fewer
+  /// While the load stays above this for so long, quality takes a step down, and so on; under `reduce_below` it comes
+  /// back up in the same way (QualityRule).
+  double reduce_above = 0.70, reduce_below = 0.55;
+  std::chrono::milliseconds reduce_hold{500};
+  int reduced_flow_steps = 0;    ///< the first step down: so many of flow matching in new segments; 0: there is no such
+  LighterVoices lighter_voices;  ///< further ones: new utterances are spoken by these, where they are in memory
 };
 
 struct EngineConfig {
@@ -60,7 +65,8 @@ using TextRows = std::function<std::vector<float>(const Phonemized& spoken, std:
 /// The engine over given voices: one text thread, one that draws the tokens of all utterances together, several that
 /// turn tokens into audio, one that loads voices. The listener who runs dry first comes first (schedule.h); an
 /// utterance that is `max_ahead` before its listener waits, and so does one whose voice is being loaded. An exception
-/// while working on an utterance ends that utterance with Errc::internal and nothing else.
+/// while working on an utterance ends that utterance with Errc::internal and nothing else. Throws std::runtime_error
+/// when config.admission.lighter_voices cannot be (check_lighter_voices).
 [[nodiscard]] std::unique_ptr<Synthesizer> make_engine(const EngineConfig& config,
                                                        std::vector<std::shared_ptr<const Voice>> voices,
                                                        Phonemize phonemize);

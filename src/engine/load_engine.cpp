@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <memory>
+#include <set>
 #include <stdexcept>
 #include <string>
 
@@ -37,9 +38,16 @@ std::unique_ptr<Synthesizer> make_engine(const EngineConfig& config) {
   const auto frontend = std::make_shared<const TextFrontend>(config.text_data_dir);
   auto library = std::make_shared<VoiceLibrary>(
       voice_folders(config.voices_dir, config.models_dir, frontend, config.networks), config.memory_bytes);
+  const LighterVoices& lighter = config.admission.lighter_voices;
+  if (auto checked = check_lighter_voices(lighter, library->voices()); !checked) {
+    throw std::runtime_error(checked.error().detail);  // before anything is loaded
+  }
+  std::set<std::string> wanted;  // the voice of the configuration and those that may have to stand in for it
+  for (int steps = most_steps(lighter); steps >= 0; --steps)
+    wanted.insert(lighter_voice(lighter, config.preload, steps));
   for (const VoiceInfo& info : library->voices()) {
     const auto card = library->find(info.id);
-    if (config.preload == "none" || (config.preload != "all" && config.preload != info.id)) continue;
+    if (config.preload == "none" || (config.preload != "all" && !wanted.contains(info.id))) continue;
     if (!library->fits(*card)) {
       get_logger("engine")->info("voice left for later: no room id={}", info.id);
       continue;

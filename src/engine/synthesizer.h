@@ -89,6 +89,8 @@ struct UtteranceMetrics {
   double busy_ms = 0;        ///< engine time spent on this utterance; its share where it was one of several
   double rtf = 0;            ///< busy_ms / audio ms
   GuardFigures guard;
+  std::string voice;   ///< the one that spoke: that asked for, or a lighter one because the machine was nearly full
+  int flow_steps = 0;  ///< of flow matching, the fewest of any segment; 0: the voice has none
   int reduced_segments = 0;  ///< spoken with fewer steps, because the machine was nearly full
 };
 
@@ -138,10 +140,16 @@ struct SynthesizerStats {
   std::int64_t samples_total = 0;
   double busy_seconds_total = 0;
   GuardFigures guard;
+  int quality_steps = 0;  ///< that quality has stepped down, because the machine is nearly full
+  std::int64_t reduced_segments_total = 0;
+  std::int64_t lighter_utterances_total = 0;  ///< spoken by a lighter voice than was asked for
   int voices_in_memory = 0;
   std::int64_t weight_bytes = 0;    ///< of the voices in memory, and of the network that reads Chinese
   std::int64_t reader_bytes = 0;    ///< of these the latter's
   std::int64_t voices_dropped = 0;  ///< to make room for others
+  std::int64_t slots = 0;           ///< of the models in memory: segments whose tokens can be drawn at once,
+  std::int64_t slots_taken = 0;     ///< and are
+  std::int64_t slot_bytes = 0;      ///< that their keys and values take when all are full
   std::int64_t texts_unread = 0;    ///< spoken without that network, for want of it or of room
 };
 

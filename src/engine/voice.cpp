@@ -19,6 +19,7 @@
 #include "models/token_slots.h"
 #include "models/vits_model.h"
 #include "models/voice_reference.h"
+#include "src/core/log.h"
 #include "src/engine/file_stamp.h"
 #include "src/text/phonemes.h"
 
@@ -57,11 +58,31 @@ std::vector<std::int32_t> known_words(std::string_view separator) {
 
 /// The networks of a model folder.
 struct Networks {
-  Networks(const VoiceManifest& m, const NetworkOptions& options)
+  /// `promised`: bytes that the slots of other models may still come to take.
+  Networks(const VoiceManifest& m, const NetworkOptions& options, std::uint64_t promised)
       : t2s(m.t2s.config, WeightScope(load_weights(m.t2s.file), "model"), options.t2s),
         acoustic(load_acoustic(with_flow(m, options), options.acoustic)),
-        slots(t2s, options.slots, kSlotPositions),
+        flow_steps(flow_steps_of(with_flow(m, options))),
+        row_bytes(slot_bytes(t2s.config(), t2s.precision(), kSlotPositions)),
+        slots(t2s, count_slots(m.id, options, row_bytes, promised), kSlotPositions),
         guard(options.guard) {}
+
+  static int flow_steps_of(const VoiceManifest& m) {
+    if (m.published && !uses_flow_matching(m.published->form)) return 0;
+    return static_cast<int>(tts::flow_steps(m.published ? m.published->flow : m.acoustic.config.flow).size());
+  }
+  static std::int64_t count_slots(const std::string& id, const NetworkOptions& options, std::uint64_t row_bytes,
+                                  std::uint64_t promised) {
+    const auto free = options.free_memory ? options.free_memory() : std::nullopt;
+    const std::int64_t count =
+        free ? slots_within(*free - std::min(promised, *free), row_bytes, options.slots) : options.slots;
+    const auto megabytes = [](std::uint64_t bytes) { return std::to_string(bytes / 1'000'000); };
+    const Logger log = get_logger("engine");
+    log->log(count < options.slots ? spdlog::level::warn : spdlog::level::info,
+             "slots model={} count={} wanted={} row_mb={} promised_mb={} free_mb={}", log_value(id), count,
+             options.slots, megabytes(row_bytes), megabytes(promised), free ? megabytes(*free) : "unknown");
+    return count;
+  }
 
   /// Never moved: streams and speakers point into it.
   using Acoustic = std::variant<std::unique_ptr<const AcousticModel>, std::unique_ptr<const VitsModel>,
@@ -83,6 +104,8 @@ struct Networks {
 
   const T2S t2s;
   const Acoustic acoustic;
+  const int flow_steps;           ///< 0: it has no flow matching
+  const std::uint64_t row_bytes;  ///< of a slot
   mutable TokenSlots slots;
   const bool guard;
 
@@ -139,6 +162,7 @@ class ManifestVoice final : public Voice {
   const std::string& word_separator() const override { return word_separator_; }
   int lookahead_tokens() const override { return lookahead_tokens_; }
   double tokens_per_second() const override { return 25.0; }
+  int flow_steps() const override { return networks_->flow_steps; }
   std::unique_ptr<SegmentStream> begin(const SegmentRequest& request) const override;
 
   [[nodiscard]] const T2S& t2s() const { return networks_->t2s; }
@@ -244,6 +268,8 @@ class ManifestStream final : public SegmentStream {
     const std::int64_t row = slot_->row();
     GuardedDecoder::feed(voice_.t2s(), slot_->state(), {&one, 1}, {&row, 1});
   }
+
+  bool needs_prefill() const override { return decoder_ && decoder_->needs_prefill(); }
 
   const void* batch() const override { return batch_; }
 
@@ -390,22 +416,50 @@ struct ModelCache::Impl {
   explicit Impl(const NetworkOptions& o) : options(o) {}
 
   const NetworkOptions options;
+  std::mutex loading;
   std::mutex mutex;
   std::map<std::string, std::weak_ptr<const Networks>> models;  // by network_key
 
   std::shared_ptr<const Networks> get(const VoiceManifest& manifest) {
     const std::string home = network_key(manifest);
+    const std::lock_guard one_at_a_time(loading);
+    if (auto there = find(home)) return there;
+    auto loaded = std::make_shared<const Networks>(manifest, options, slots().bytes);
     const std::lock_guard lock(mutex);
     std::erase_if(models, [](const auto& item) { return item.second.expired(); });
-    if (const auto found = models.find(home); found != models.end()) return found->second.lock();
-    auto loaded = std::make_shared<const Networks>(manifest, options);
     models[home] = loaded;
     return loaded;
+  }
+  std::shared_ptr<const Networks> find(const std::string& home) {
+    const std::lock_guard lock(mutex);
+    const auto found = models.find(home);
+    return found == models.end() ? nullptr : found->second.lock();
+  }
+  SlotFigures slots() {
+    std::vector<std::shared_ptr<const Networks>>
+        alive;  // the last one to let go frees the networks: not under the lock
+    {
+      const std::lock_guard lock(mutex);
+      for (const auto& [home, model] : models) {
+        if (auto networks = model.lock()) alive.push_back(std::move(networks));
+      }
+    }
+    SlotFigures sum;
+    for (const auto& networks : alive) {
+      sum.slots += networks->slots.count();
+      sum.taken += networks->slots.count() - networks->slots.free();
+      sum.bytes += static_cast<std::uint64_t>(networks->slots.count()) * networks->row_bytes;
+    }
+    return sum;
   }
 };
 
 ModelCache::ModelCache(const NetworkOptions& options) : impl_(std::make_unique<Impl>(options)) {}
 ModelCache::~ModelCache() = default;
+
+SlotFigures ModelCache::slots() const {
+  return impl_->slots();
+}
 
 std::shared_ptr<const Voice> load_voice(const std::filesystem::path& folder, const NetworkOptions& options) {
   ModelCache cache(options);

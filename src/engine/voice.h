@@ -3,7 +3,9 @@
 #include <cstdint>
 #include <exception>
 #include <filesystem>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -12,6 +14,7 @@
 #include "models/precision_choice.h"
 #include "models/t2s_options.h"
 #include "models/token_renderer.h"
+#include "src/core/available_memory.h"
 #include "src/engine/synthesizer.h"
 
 namespace tts {
@@ -34,8 +37,11 @@ class SegmentStream {
 
   // The tokens.
 
-  /// Reads the text and the voice's prompt: once, before the first step.
+  /// Reads the text and the voice's prompt: before the first step, and again, with the tokens that stayed, when
+  /// needs_prefill() says so.
   virtual void prefill() = 0;
+  /// True after a step that took tokens back. Without a prefill() the next step does it, while all others wait.
+  [[nodiscard]] virtual bool needs_prefill() const { return false; }
   /// What is equal for streams whose tokens can be decoded together.
   [[nodiscard]] virtual const void* batch() const = 0;
   /// Draws the next token of each of `streams`: this one and others of its batch(), distinct, prefilled, not finished.
@@ -91,13 +97,18 @@ class Voice {
   /// Tokens that must be decoded before render() returns anything: the lookahead of the decoders, rounded up.
   [[nodiscard]] virtual int lookahead_tokens() const = 0;
   [[nodiscard]] virtual double tokens_per_second() const = 0;
+  /// Steps of its flow matching; 0: it has none.
+  [[nodiscard]] virtual int flow_steps() const { return 0; }
   /// Chunks of different streams that are worth rendering in one call, at most.
   [[nodiscard]] virtual int render_batch() const { return 1; }
 };
 
 /// How the networks of a model are held in memory, and how its flow is solved.
 struct NetworkOptions {
-  int slots = 32;     ///< segments of one model whose tokens are decoded together, at most
+  int slots = 32;  ///< segments of one model whose tokens are decoded together, at most;
+  /// fewer where this memory has no room for the keys and values of so many, measured when a model is loaded: the
+  /// device's where the T2S is on one. Nothing: not known, and `slots` are taken.
+  std::function<std::optional<std::uint64_t>()> free_memory = [] { return available_memory(); };
   bool guard = true;  ///< tokens are watched, and drawn again where they are faulty (models/guarded_decoder.h)
   T2SOptions t2s;
   FlowChoice flow;                                   ///< instead of what the manifest says
@@ -115,6 +126,13 @@ struct VoiceManifest;
 /// same.
 [[nodiscard]] std::string network_key(const VoiceManifest& manifest);
 
+/// The slots of all models in memory.
+struct SlotFigures {
+  std::int64_t slots = 0;
+  std::int64_t taken = 0;   ///< by segments being decoded
+  std::uint64_t bytes = 0;  ///< of keys and values when all are full
+};
+
 /// Networks by key: voices that name the same model share one copy of its weights, for as long as one of them
 /// lives. Safe to use from several threads; loading is done under its lock, one model at a time.
 class ModelCache {
@@ -123,6 +141,9 @@ class ModelCache {
   ~ModelCache();
   ModelCache(const ModelCache&) = delete;
   ModelCache& operator=(const ModelCache&) = delete;
+
+  /// Never waits for a model that is being loaded.
+  [[nodiscard]] SlotFigures slots() const;
 
   struct Impl;
   [[nodiscard]] Impl& impl() const { return *impl_; }

@@ -97,6 +97,7 @@ class VoiceFolders final : public VoiceSource {
   }
 
   std::shared_ptr<const Voice> load(const VoiceCard& card) override { return load_voice(card.place, models_); }
+  SlotFigures slots() const override { return models_.slots(); }
   Result<std::uint64_t> reader_bytes() const override { return text_features_bytes(config_.models_dir, bert_); }
   Result<std::shared_ptr<const TextReader>> load_reader() override {
     return load_text_features(config_.models_dir, bert_);

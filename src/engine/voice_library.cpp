@@ -296,8 +296,9 @@ Result<void> VoiceLibrary::remove(const std::string& id) {
 }
 
 VoiceLibrary::Figures VoiceLibrary::figures() const {
-  const std::lock_guard lock(mutex_);
   Figures out;
+  out.slots = source_->slots();
+  const std::lock_guard lock(mutex_);
   for (const auto& [id, entry] : entries_) out.voices_in_memory += entry.voice.is_alive(false) ? 1 : 0;
   out.bytes = bytes_alive(false);
   out.reader_bytes = reader_.is_alive(false) ? reader_bytes_ : 0;

@@ -53,6 +53,8 @@ class VoiceSource {
   [[nodiscard]] virtual Result<std::uint64_t> reader_bytes() const {
     return Error{Errc::bad_file, "no network that reads texts"};
   }
+  /// Of the models in memory. Thread-safe and cheap.
+  [[nodiscard]] virtual SlotFigures slots() const { return {}; }
   /// Loads the text reader; never beside load().
   [[nodiscard]] virtual Result<std::shared_ptr<const TextReader>> load_reader() {
     return Error{Errc::bad_file, "no network that reads texts"};
@@ -102,6 +104,7 @@ class VoiceLibrary {
     std::uint64_t reader_bytes = 0;  ///< of these the text reader's
     std::int64_t dropped = 0;        ///< voices, for want of room
     std::int64_t texts_unread = 0;   ///< texts for which text_rows had no answer
+    SlotFigures slots;
   };
   [[nodiscard]] Figures figures() const;
 

@@ -28,10 +28,12 @@ struct Steps {
   std::vector<std::size_t> rows;
   std::vector<std::size_t> chunks;
   std::atomic<int> in_use{0};
+  std::atomic<int> prefills{0};
 };
 
 /// Five tokens a phoneme; sample value = id of the phoneme being spoken. Phoneme 99 breaks this stream, 97 the whole
-/// step, 98 gives NaN, 96 cannot be rendered, 95 has no memory on its device.
+/// step, 98 gives NaN, 96 cannot be rendered, 95 has no memory on its device; each token of 94 wants another prefill,
+/// and the second one of 93 breaks it.
 class FakeStream final : public SegmentStream {
  public:
   FakeStream(SegmentRequest request, std::chrono::microseconds step, Steps& steps)
@@ -40,11 +42,17 @@ class FakeStream final : public SegmentStream {
   }
   ~FakeStream() override { leave(); }
 
-  void prefill() override {}
+  void prefill() override {
+    if (needs_prefill_ && tokens_.back() == 93) throw std::runtime_error("a broken prefill");
+    needs_prefill_ = false;
+    ++steps_.prefills;
+  }
+  bool needs_prefill() const override { return needs_prefill_; }
   const void* batch() const override { return &steps_; }
   void step(std::span<SegmentStream* const> streams) override {
     if (step_.count() > 0) std::this_thread::sleep_for(step_);
     for (SegmentStream* stream : streams) {
+      CHECK(!stream->needs_prefill());  // it would hold up the others
       if (static_cast<FakeStream*>(stream)->next() == 97) throw std::runtime_error("a broken step");
     }
     for (SegmentStream* stream : streams) static_cast<FakeStream*>(stream)->draw();
@@ -88,6 +96,7 @@ class FakeStream final : public SegmentStream {
       failure_ = "a broken phoneme";
     } else {
       tokens_.push_back(next());
+      needs_prefill_ = tokens_.back() == 94 || tokens_.back() == 93;
     }
     if (finished()) leave();
   }
@@ -102,14 +111,15 @@ class FakeStream final : public SegmentStream {
   std::string failure_;
   std::vector<std::int32_t> given_;
   std::size_t rendered_ = 0;
+  bool needs_prefill_ = false;
   bool left_ = false;
 };
 
 class FakeVoice final : public Voice {
  public:
-  explicit FakeVoice(std::chrono::microseconds step = 0us, int slots = 1000, int together = 1)
+  explicit FakeVoice(std::chrono::microseconds step = 0us, int slots = 1000, int together = 1, std::string id = "fake")
       : step_(step), slots_(slots), together_(together) {
-    info_ = {"fake", "Fake", {"en"}, kRate};
+    info_ = {std::move(id), "Fake", {"en"}, kRate};
   }
   const VoiceInfo& info() const override { return info_; }
   const std::string& word_separator() const override { return separator_; }
@@ -117,14 +127,16 @@ class FakeVoice final : public Voice {
     if (steps_.in_use >= slots_) return nullptr;
     const std::lock_guard lock(mutex_);
     seeds_.push_back(request.seed);
-    flow_steps_ = request.flow_steps;
+    if (request.flow_steps > 0) flow_steps_ = request.flow_steps;
     return std::make_unique<FakeStream>(request, step_, steps_);
   }
   int lookahead_tokens() const override { return kLookahead; }
   double tokens_per_second() const override { return 25; }
+  int flow_steps() const override { return 8; }
   int render_batch() const override { return together_; }
   int slots_in_use() const { return steps_.in_use; }
-  int flow_steps() const { return flow_steps_; }
+  int prefills() const { return steps_.prefills; }
+  int asked_flow_steps() const { return flow_steps_; }
   /// Rows of the largest step so far.
   std::size_t most_rows() const {
     const std::lock_guard lock(steps_.mutex);
@@ -153,7 +165,8 @@ class FakeVoice final : public Voice {
 };
 
 /// "ab" -> phonemes 1, 2; '!' -> 99 (breaks its stream), '%' -> 97 (breaks the step), '~' -> 98 (NaN), '^' -> 96
-/// (cannot be rendered), '$' -> 95 (no memory), '#' throws here; anything else is silent.
+/// (cannot be rendered), '$' -> 95 (no memory), '&' -> 94 (read again), '`' -> 93 (cannot be), '#' throws here;
+/// anything else is silent.
 Phonemized fake_phonemize(std::string_view text, const FrontendOptions& options) {
   CHECK(options.word_separator == "SP");
   Phonemized out;
@@ -164,6 +177,8 @@ Phonemized fake_phonemize(std::string_view text, const FrontendOptions& options)
     if (c == '~') out.phonemes.push_back(98);
     if (c == '^') out.phonemes.push_back(96);
     if (c == '$') out.phonemes.push_back(95);
+    if (c == '&') out.phonemes.push_back(94);
+    if (c == '`') out.phonemes.push_back(93);
     if (c == '#') throw std::runtime_error("unspeakable");
   }
   return out;
@@ -375,7 +390,7 @@ TEST_SUITE("engine") {
 
   TEST_CASE("a failing utterance fails alone, whatever the stage") {
     const Fixture f;
-    for (const char* bad : {"ab!", "ab%", "~", "^", "#"}) {
+    for (const char* bad : {"ab!", "ab%", "~", "^", "#", "a`b"}) {
       CAPTURE(bad);
       auto broken = std::make_shared<Collector>(), good = std::make_shared<Collector>();
       auto a = f.open(broken), b = f.open(good);
@@ -594,7 +609,8 @@ TEST_SUITE("engine") {
   TEST_CASE("under load segments take fewer flow steps, and the utterance says so") {
     EngineConfig config;
     config.admission.reduced_flow_steps = 2;
-    config.admission.reduce_above = 0.0;  // always
+    config.admission.reduce_above = config.admission.reduce_below = 0.0;  // always
+    config.admission.reduce_hold = 0ms;
     const Fixture f(config);
     auto sink = std::make_shared<Collector>();
     auto utterance = f.open(sink);
@@ -603,7 +619,91 @@ TEST_SUITE("engine") {
     utterance->end();
     REQUIRE(sink->wait_over());
     CHECK(sink->metrics.reduced_segments == 2);
-    CHECK(f.voice->flow_steps() == 2);
+    CHECK(sink->metrics.flow_steps == 2);
+    CHECK(f.voice->asked_flow_steps() == 2);
+    CHECK(f.engine->stats().quality_steps == 1);
+    CHECK(f.engine->stats().reduced_segments_total == 2);
+  }
+
+  TEST_CASE("fewer flow steps are never more than the voice has") {
+    EngineConfig config;
+    config.admission.reduced_flow_steps = 9;
+    config.admission.reduce_above = config.admission.reduce_below = 0.0;
+    config.admission.reduce_hold = 0ms;
+    const Fixture f(config);
+    auto sink = std::make_shared<Collector>();
+    auto utterance = f.open(sink);
+    CHECK(utterance->speak(segment("ab")).has_value());
+    utterance->end();
+    REQUIRE(sink->wait_over());
+    CHECK(sink->metrics.reduced_segments == 0);
+    CHECK(sink->metrics.flow_steps == 8);
+    CHECK(f.voice->asked_flow_steps() == 0);
+  }
+
+  TEST_CASE(
+      "under load new utterances are spoken by the lighter voice, running ones go on, and at rest all is as before") {
+    EngineConfig config;
+    config.admission.lighter_voices = {{"fake", "light"}};
+    config.admission.reduce_above = config.admission.reduce_below = 1e-9;  // somebody speaks
+    config.admission.reduce_hold = 0ms;
+    config.limits.max_ahead = 200ms;
+    const auto heavy = std::make_shared<FakeVoice>();
+    const auto light = std::make_shared<FakeVoice>(0us, 1000, 1, "light");
+    const auto engine = make_engine(config, {heavy, light}, fake_phonemize);
+    UtteranceOptions options;
+    options.voice = "fake";
+    auto one = std::make_shared<Collector>(), two = std::make_shared<Collector>(),
+         three = std::make_shared<Collector>();
+    auto a = engine->open(options, one).value();
+    CHECK(a->speak(segment(std::string(40, 'a'))).has_value());  // stops when it is far ahead, and stays there
+    REQUIRE(one->wait_samples(1));
+    auto b = engine->open(options, two).value();
+    CHECK(b->speak(segment("b")).has_value());
+    b->end();
+    REQUIRE(two->wait_over());
+    CHECK(two->pcm == spoken("b"));
+    CHECK(two->metrics.voice == "light");
+    CHECK(light->seeds().size() == 1);
+    CHECK(engine->stats().quality_steps == 1);
+    CHECK(engine->stats().lighter_utterances_total == 1);
+    CHECK(a->speak(segment("z")).has_value());  // its second segment, while the load is what it is
+    a->consumed(100'000);
+    a->end();
+    REQUIRE(one->wait_over());
+    CHECK(one->metrics.voice == "fake");
+    CHECK(heavy->seeds().size() == 2);
+    auto c = engine->open(options, three).value();
+    CHECK(c->speak(segment("c")).has_value());
+    c->end();
+    REQUIRE(three->wait_over());
+    CHECK(three->metrics.voice == "fake");
+  }
+
+  TEST_CASE("lighter voices that cannot be are told at once") {
+    EngineConfig config;
+    config.admission.lighter_voices = {{"fake", "none"}};
+    CHECK_THROWS_WITH(make_engine(config, {std::make_shared<FakeVoice>()}, fake_phonemize),
+                      "engine.lighter_voices: fake=none: there is no voice none");
+  }
+
+  TEST_CASE("a stream that has to be read again is, between the steps of the others") {
+    const Fixture f({}, 200us);
+    std::vector<std::shared_ptr<Collector>> sinks;
+    std::vector<std::unique_ptr<Utterance>> utterances;
+    for (int i = 0; i < 6; ++i) {
+      sinks.push_back(std::make_shared<Collector>());
+      utterances.push_back(f.open(sinks.back()));
+      CHECK(utterances.back()->speak(segment(std::string(static_cast<std::size_t>(i), 'a') + "&b&")).has_value());
+      utterances.back()->end();
+    }
+    for (int i = 0; i < 6; ++i) {
+      const auto& sink = sinks[static_cast<std::size_t>(i)];
+      REQUIRE(sink->wait_over());
+      CHECK(sink->done);
+      CHECK(sink->metrics.samples == (i + 3) * 5 * kSamplesPerToken);
+    }
+    CHECK(f.voice->prefills() == 6 * (1 + 5 + 4));  // the last token ends the speech: nothing is read after it
   }
 
   TEST_CASE("few slots, many utterances: all are spoken, also while some listeners stand still") {
@@ -680,7 +780,7 @@ TEST_SUITE("engine") {
             if (!open.empty()) open.erase(open.begin());  // a lost listener
             continue;
           }
-          const char* texts[] = {"abc", "a!", "%", "xyzzy", "...", "~", "#", "hello", "^", "b$"};
+          const char* texts[] = {"abc", "a!", "%", "xyzzy", "...", "~", "#", "hello", "^", "b$", "a&b&c", "x`"};
           for (int n = static_cast<int>(random() % 3); n >= 0; --n) {
             (void)(*opened)->speak(segment(texts[random() % std::size(texts)]));
           }

@@ -382,6 +382,33 @@ TEST_SUITE("engine/voices_while_serving") {
     CHECK(shelf.loads_of("b") == 1);
   }
 
+  TEST_CASE("a lighter voice that is not in memory is brought, and speaks from then on") {
+    Shelf shelf;
+    shelf.put("a", "a", 100);
+    shelf.put("b", "b", 10);
+    EngineConfig config;
+    config.admission.lighter_voices = {{"a", "b"}};
+    config.admission.reduce_above = config.admission.reduce_below = 1e-9;  // somebody speaks
+    config.admission.reduce_hold = 0ms;
+    auto library = std::make_shared<VoiceLibrary>(std::make_unique<FakeSource>(shelf), 0);
+    const auto engine = make_engine(config, library, letters);
+    const Speech first = speak(*engine, "a", 400);
+    REQUIRE(first.listener->wait_for_sound());
+    CHECK(speak(*engine, "a", 1).wait() == "done");
+    CHECK(engine->stats().lighter_utterances_total == 0);  // nobody waits for a load
+    for (int i = 0; i < 500 && engine->stats().voices_in_memory < 2; ++i) std::this_thread::sleep_for(10ms);
+    CHECK(shelf.loads_of("b") == 1);
+    CHECK(speak(*engine, "a", 1).wait() == "done");
+    CHECK(engine->stats().lighter_utterances_total == 1);
+    CHECK(!first.listener->is_over());
+    shelf.take("b");  // no more there: the voice that was asked for
+    library->refresh();
+    CHECK(speak(*engine, "a", 1).wait() == "done");
+    CHECK(engine->stats().lighter_utterances_total == 1);
+    first.utterance->cancel();
+    CHECK(first.wait() == "cancelled");
+  }
+
   TEST_CASE("voices are dropped under the budget while another one speaks on") {
     Shelf shelf;
     for (const char* id : {"a", "b", "c"}) shelf.put(id, id, 100);

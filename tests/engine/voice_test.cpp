@@ -86,6 +86,44 @@ TEST_CASE("chunk seams click no more than any other place in the audio") {
   CHECK(clicks <= elsewhere + 2);
 }
 
+TEST_CASE("streams stepped together draw the tokens they draw alone") {
+  const std::vector<std::string> texts{"The harbour lay still this morning.", "Are you coming with us?",
+                                       "Seven silver swans swam silently seaward, and nobody saw them.", "Yes."};
+  std::vector<std::vector<std::int32_t>> alone;
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    const auto stream = starter().begin(request(texts[i], i));
+    SegmentStream* const one = stream.get();
+    stream->prefill();
+    while (!stream->finished()) stream->step({&one, 1});
+    alone.emplace_back(stream->tokens().begin(), stream->tokens().end());
+  }
+  // They come one after another, each some steps later, and leave when they are done.
+  std::vector<std::unique_ptr<SegmentStream>> streams;
+  std::size_t most = 0;
+  for (int step = 0; step < 2000; ++step) {
+    if (step % 7 == 0 && streams.size() < texts.size()) {
+      streams.push_back(starter().begin(request(texts[streams.size()], streams.size())));
+      REQUIRE(streams.back() != nullptr);
+      streams.back()->prefill();
+    }
+    std::vector<SegmentStream*> rows;
+    for (const auto& stream : streams) {
+      if (!stream->finished()) rows.push_back(stream.get());
+    }
+    if (rows.empty() && streams.size() == texts.size()) break;
+    most = std::max(most, rows.size());
+    std::reverse(rows.begin(), rows.end());  // the order is no matter either
+    if (!rows.empty()) rows.front()->step(rows);
+  }
+  CHECK(most == texts.size());
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    CAPTURE(texts[i]);
+    CHECK(streams[i]->failure().empty());
+    CHECK(std::vector<std::int32_t>(streams[i]->tokens().begin(), streams[i]->tokens().end()) == alone[i]);
+    CHECK(alone[i].size() >= 11);
+  }
+}
+
 TEST_CASE("nothing is heard before the lookahead is decoded, and something right after") {
   SoloStream stream(starter().begin(request("Hello there, how are you today?")));
   CHECK(stream.decode(starter().lookahead_tokens()) == starter().lookahead_tokens());

@@ -130,17 +130,37 @@ TEST_SUITE("streaming/http") {
     stats.texts_unread = 6;
     stats.load = 0.5;
     stats.waiting_utterances = 2;
+    stats.slots = 32;
+    stats.slots_taken = 3;
+    stats.slot_bytes = 400;
+    stats.quality_steps = 2;
+    stats.reduced_segments_total = 11;
+    stats.lighter_utterances_total = 12;
     const std::vector<GpuFigures> gpus{{0, "a \"b\"", 0.25, 3, 8}, {1, "c", 0, 0, 9}};
     const std::string text = to_prometheus(metrics, stats, true, gpus);
-    for (const char* line :
-         {"sonorant_ready 1", "sonorant_sessions_total 3", "sonorant_tokens_total 77", "sonorant_reader_bytes 5",
-          "sonorant_texts_unread_total 6", "sonorant_load 0.5", "sonorant_utterances_waiting 2",
-          R"(sonorant_gpu_utilization{gpu="0",name="a \"b\""} 0.25)",
-          R"(sonorant_gpu_memory_used_bytes{gpu="0",name="a \"b\""} 3)",
-          R"(sonorant_gpu_memory_bytes{gpu="1",name="c"} 9)", "sonorant_errors_total{code=\"slow_client\"} 1",
-          "sonorant_errors_total{code=\"timeout\"} 0", "sonorant_first_packet_seconds_bucket{le=\"0.08\"} 0",
-          "sonorant_first_packet_seconds_bucket{le=\"0.1\"} 1", "sonorant_first_packet_seconds_bucket{le=\"+Inf\"} 2",
-          "sonorant_first_packet_seconds_sum 9.09", "sonorant_first_packet_seconds_count 2"}) {
+    for (const char* line : {"sonorant_ready 1",
+                             "sonorant_sessions_total 3",
+                             "sonorant_tokens_total 77",
+                             "sonorant_reader_bytes 5",
+                             "sonorant_texts_unread_total 6",
+                             "sonorant_load 0.5",
+                             "sonorant_utterances_waiting 2",
+                             "sonorant_slots 32",
+                             "sonorant_slots_taken 3",
+                             "sonorant_slot_bytes 400",
+                             "sonorant_quality_steps 2",
+                             "sonorant_segments_reduced_total 11",
+                             "sonorant_utterances_lighter_total 12",
+                             R"(sonorant_gpu_utilization{gpu="0",name="a \"b\""} 0.25)",
+                             R"(sonorant_gpu_memory_used_bytes{gpu="0",name="a \"b\""} 3)",
+                             R"(sonorant_gpu_memory_bytes{gpu="1",name="c"} 9)",
+                             "sonorant_errors_total{code=\"slow_client\"} 1",
+                             "sonorant_errors_total{code=\"timeout\"} 0",
+                             "sonorant_first_packet_seconds_bucket{le=\"0.08\"} 0",
+                             "sonorant_first_packet_seconds_bucket{le=\"0.1\"} 1",
+                             "sonorant_first_packet_seconds_bucket{le=\"+Inf\"} 2",
+                             "sonorant_first_packet_seconds_sum 9.09",
+                             "sonorant_first_packet_seconds_count 2"}) {
       CAPTURE(line);
       CHECK(("\n" + text).find("\n" + std::string(line) + "\n") != std::string::npos);
     }

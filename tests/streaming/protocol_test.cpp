@@ -251,6 +251,11 @@ TEST_SUITE("streaming/protocol") {
     CHECK(to_json(DoneMessage{5, 2000, metrics, 3}) ==
           R"({"type":"done","ctx":5,"audio_ms":2000,"metrics":{"queue_ms":1.25,"text_ms":0,"prefill_ms":0,)"
           R"("first_token_ms":0,"first_audio_ms":0,"tokens":50,"rtf":0.125,"worst_lag_ms":3}})");
+    metrics.voice = "anna_small";
+    metrics.flow_steps = 2;
+    metrics.reduced_segments = 3;
+    CHECK(to_json(DoneMessage{5, 2000, metrics, 3})
+              .ends_with(R"("worst_lag_ms":3,"voice":"anna_small","flow_steps":2,"reduced_segments":3}})"));
     CHECK(
         to_json(CancelledMessage{5, 900, 500, "Hello", " there"}) ==
         R"({"type":"cancelled","ctx":5,"generated_ms":900,"played_ms":500,"spoken_text":"Hello","remaining_text":" there"})");
