@@ -281,6 +281,7 @@ class Engine final : public Synthesizer {
   [[nodiscard]] static Urgency urgency(const Task& task, Clock::time_point now);
   [[nodiscard]] StreamView view(const Task& task, const Segment& segment, Clock::time_point now) const;
   [[nodiscard]] bool is_paused(const Task& task) const;
+  [[nodiscard]] bool makes_first_sound(const Task& task, const Segment& segment) const;
   [[nodiscard]] bool can_begin(const Task& task) const;
   /// Whether the segment being decoded waits to be read again, because tokens of it were taken back.
   [[nodiscard]] bool can_reread(const Task& task) const;
@@ -650,13 +651,19 @@ Urgency Engine::urgency(const Task& task, Clock::time_point now) {
   return {task.playback.lead(seconds_of(now)), seconds_of(task.turn_began)};
 }
 
+/// Its first sound is being made, and would be made on both of two processors if the next tokens were not drawn meanwhile:
+/// there is time for them once it is heard.
+bool Engine::makes_first_sound(const Task& task, const Segment& segment) const {
+  return working_threads(config_) <= 2 && task.rendering && !task.first_audio && segment.seen > 0;
+}
+
 StreamView Engine::view(const Task& task, const Segment& segment, Clock::time_point now) const {
   StreamView v{urgency(task, now)};
   v.fresh = static_cast<int>(segment.fresh.size());
   v.wanted = segment.wanted;
   v.prefilled = segment.prefilled;
   v.tokens_done = segment.tokens_done;
-  v.paused = task.cancelled || task.failure || is_paused(task);
+  v.paused = task.cancelled || task.failure || is_paused(task) || makes_first_sound(task, segment);
   v.decoding = task.decoding;
   v.rendering = task.rendering;
   v.batch = segment.stream ? segment.stream->batch() : nullptr;
