@@ -12,7 +12,7 @@ Here, over calibration texts:
 3. biases take up the mean error that is left.
 
 Everything is judged against the float32 network as it was, on held-out pairs: figures as models/t2s_guard.h has them, for the engine's
-arithmetic simulated here. The nearer of 1 and of 1 to 3 is written, if it is nearer than the weights as they are. With GPTQ the engine's own guard
+arithmetic simulated here. Of 1 alone, 2 and 3 alone, and all three the nearest is written, if it is nearer than the weights as they are. With GPTQ the engine's own guard
 sees only what rounded activations cost, as its float32 then has the rounded weights: the figures here are those that count.
 """
 import argparse
@@ -150,10 +150,14 @@ def inputs_of(net, batches, layer, names):
 
 
 def balance(activations, weight, alpha):
-    """Factor of each channel, by which activations are divided and the weight's columns multiplied (Xiao et al. 2023, eq. 4)."""
-    a, w = activations.abs().amax(0).clamp(min=1e-5), weight.abs().amax(0).clamp(min=1e-5)
+    """Factor of each channel, by which activations are divided and the weight's columns multiplied (Xiao et al. 2023, eq. 4).
+
+    A channel that the calibration texts hardly woke counts as one of a tenth of the mean: other texts may wake it.
+    """
+    a, w = (z.abs().amax(0) for z in (activations, weight))
+    a, w = a.clamp(min=float(0.1 * a.mean()) + 1e-9), w.clamp(min=float(0.1 * w.mean()) + 1e-9)
     factor = a ** alpha / w ** (1 - alpha)
-    return (factor / factor.log().mean().exp()).clamp(1 / 16, 16)
+    return (factor / factor.log().mean().exp()).clamp(1 / 4, 4)
 
 
 @torch.no_grad()
@@ -241,21 +245,25 @@ def main():
     ap.add_argument("--no-gptq", action="store_true")
     ap.add_argument("--figures", type=pathlib.Path, help="JSON file for them")
     a = ap.parse_args()
+    if a.no_equalise and a.no_gptq:
+        ap.error("nothing is left to do")
     device = begin(a)
     folder, pairs = Folder(a.model), Pairs(a.pairs, device, a.seed)
     whole, _ = load_t2s(folder)
     whole.to(device).requires_grad_(False)
     it = pairs.batches(a.positions)
     batches, held = [next(it) for _ in range(a.batches)], pairs.held_batches(a.positions)
-    net = copy.deepcopy(whole)
     want = answers(whole, held)
     figures, made = {"int8 as it is": drift(want, answers(as_int8(whole), held))}, {}
-    if not a.no_equalise:
-        equalise(net, batches, a.alpha)
-        made["int8, equalised"] = copy.deepcopy(net)
-    if not a.no_gptq:
-        calibrate(net, copy.deepcopy(net), batches)
-        made["int8, equalised and rounded by GPTQ" if not a.no_equalise else "int8, rounded by GPTQ"] = net
+    for name, equal, rounded in (("rounded by GPTQ", False, True), ("equalised", True, False), ("equalised and rounded by GPTQ", True, True)):
+        if (equal and a.no_equalise) or (rounded and a.no_gptq):
+            continue
+        net = copy.deepcopy(whole)
+        if equal:
+            equalise(net, batches, a.alpha)
+        if rounded:
+            calibrate(net, copy.deepcopy(net), batches)
+        made["int8, " + name] = net
     for name, net in made.items():
         figures[name] = drift(want, answers(as_int8(net), held))
         figures[name.replace("int8", "float32")] = drift(want, answers(net, held))

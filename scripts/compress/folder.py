@@ -43,10 +43,7 @@ class Folder:
         return load_file(self.path / name) if name else {}
 
     def write(self, out, manifest, parts):
-        """A folder beside or elsewhere: `parts` (name -> state) in float16, everything else as it is here.
-
-        Files that did not change are hard links where the file system can, so that gigabytes are not copied.
-        """
+        """A folder beside or elsewhere: `parts` (name -> state) in float16, everything else as it is here."""
         out = pathlib.Path(out)
         manifest = dict(manifest, id=out.name.lower())
         out.mkdir(parents=True, exist_ok=True)
@@ -57,22 +54,15 @@ class Folder:
             to.unlink(missing_ok=True)
             if part in parts:
                 save_file({k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in parts[part].items()}, to)
+                to.chmod(0o644)                                                # save_file lets nobody else read it
             else:
-                link(self.home / manifest[part]["file"], to)
+                shutil.copyfile(self.home / manifest[part]["file"], to)
         if "reference" in manifest:
-            link(self.path / manifest["reference"]["file"], out / manifest["reference"]["file"])
+            shutil.copyfile(self.path / manifest["reference"]["file"], out / manifest["reference"]["file"])
         if "sha256" in manifest:
             manifest["sha256"] = {name: sha256(out / name) for name in manifest["sha256"]}
         (out / "manifest.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf8")
         return out
-
-
-def link(source, target):
-    target.unlink(missing_ok=True)
-    try:
-        target.hardlink_to(source.resolve())
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def sha256(path):
