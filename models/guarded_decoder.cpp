@@ -65,7 +65,7 @@ void GuardedDecoder::begin(std::size_t from_phoneme) {
   }
 }
 
-void GuardedDecoder::feed(const T2S& model, T2S::State& state, std::span<GuardedDecoder* const> decoders,
+void GuardedDecoder::feed(const TokenModel& model, TokenState& state, std::span<GuardedDecoder* const> decoders,
                           std::span<const std::int64_t> rows) {
   std::vector<std::int64_t> stepped;
   std::vector<std::int32_t> newest;
@@ -74,17 +74,17 @@ void GuardedDecoder::feed(const T2S& model, T2S::State& state, std::span<Guarded
     if (decoder.finished_ || decoder.fed_) continue;
     decoder.fed_ = true;
     if (decoder.needs_prefill_) {
-      model.prefill(decoder.given_phonemes_, decoder.given_bert_, decoder.history_, state, rows[i]);
+      model.start_row(decoder.given_phonemes_, decoder.given_bert_, decoder.history_, state, rows[i]);
       decoder.needs_prefill_ = false;
     } else {
       stepped.push_back(rows[i]);
       newest.push_back(decoder.history_.back());
     }
   }
-  if (!stepped.empty()) model.step(stepped, newest, state);
+  if (!stepped.empty()) model.step_rows(stepped, newest, state);
 }
 
-void GuardedDecoder::draw(const T2S::State& state, std::int64_t row) {
+void GuardedDecoder::draw(const TokenState& state, std::int64_t row) {
   draw(state.logits(row), options_.watched && options_.guard ? state.attention(0, row) : std::span<const float>());
 }
 
@@ -215,7 +215,7 @@ std::optional<std::size_t> GuardedDecoder::next_word(std::size_t place) const {
   return i < all.size() ? std::optional(i) : std::nullopt;
 }
 
-std::optional<T2S::State::Probe> find_alignment_head(const T2S& model, std::span<const std::int32_t> phonemes,
+std::optional<TokenState::Probe> find_alignment_head(const TokenModel& model, std::span<const std::int32_t> phonemes,
                                                      std::span<const float> bert, std::span<const std::int32_t> tokens,
                                                      const SamplingParams& sampling) {
   constexpr std::int64_t kLongest = 100;  // tokens, enough to tell
@@ -225,7 +225,7 @@ std::optional<T2S::State::Probe> find_alignment_head(const T2S& model, std::span
   constexpr double kCovered = 0.6;        // of the text that is passed, for the share of its tokens that were used
   const auto n_text = static_cast<std::int64_t>(phonemes.size());
   if (n_text < 12) return std::nullopt;
-  std::vector<T2S::State::Probe> heads;
+  std::vector<TokenState::Probe> heads;
   for (std::int64_t layer = 0; layer < model.config().layers; ++layer) {
     for (std::int64_t head = 0; head < model.config().heads; ++head) heads.push_back({layer, head});
   }
@@ -234,9 +234,11 @@ std::optional<T2S::State::Probe> find_alignment_head(const T2S& model, std::span
     std::int64_t forward = 0, last = 0, far = 0;
   };
   std::vector<Path> paths(heads.size());
-  T2S::State state = model.make_state(1, n_text + kLongest + 1);
+  const std::unique_ptr<TokenState> made = model.make_token_state(1, n_text + kLongest + 1);
+  TokenState& state = *made;
   state.set_attention_probes(heads);
-  model.prefill(phonemes, bert, {}, state);
+  const std::int64_t only = 0;
+  model.start_row(phonemes, bert, {}, state, only);
   Sampler sampler;
   const SeededNoise noise(1);
   std::vector<std::int32_t> said;
@@ -254,7 +256,7 @@ std::optional<T2S::State::Probe> find_alignment_head(const T2S& model, std::span
       token = tokens[static_cast<std::size_t>(n)];
     }
     said.push_back(token);
-    model.step(token, state);
+    model.step_rows({&only, 1}, {&token, 1}, state);
     ++n;
     for (std::size_t i = 0; i < heads.size(); ++i) {
       const std::span<const float> row = state.attention(i).first(phonemes.size());
@@ -271,7 +273,7 @@ std::optional<T2S::State::Probe> find_alignment_head(const T2S& model, std::span
   }
   if (n < n_text) return std::nullopt;
   const double part = tokens.empty() ? 1.0 : static_cast<double>(n) / static_cast<double>(tokens.size());
-  std::optional<T2S::State::Probe> best;
+  std::optional<TokenState::Probe> best;
   double best_weight = 0;
   for (std::size_t i = 0; i < heads.size(); ++i) {
     const Path& path = paths[i];

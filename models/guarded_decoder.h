@@ -9,7 +9,7 @@
 
 #include "models/decode_guard.h"
 #include "models/sampling.h"
-#include "models/t2s.h"
+#include "models/token_model.h"
 
 namespace tts {
 
@@ -63,11 +63,11 @@ class GuardedDecoder {
   GuardedDecoder(const T2SConfig& config, Text text, Options options);
 
   /// Runs what each of `decoders` needs before its draw(), decoder i in row rows[i] of `state`: prefills one by one,
-  /// all decode steps in one pass over the weights. Throws as T2S::prefill and step.
-  static void feed(const T2S& model, T2S::State& state, std::span<GuardedDecoder* const> decoders,
+  /// all decode steps in one pass over the weights. Throws as TokenModel::start_row and step_rows.
+  static void feed(const TokenModel& model, TokenState& state, std::span<GuardedDecoder* const> decoders,
                    std::span<const std::int64_t> rows);
   /// Draws one token of what feed() made. Throws std::runtime_error when the logits are not finite.
-  void draw(const T2S::State& state, std::int64_t row = 0);
+  void draw(const TokenState& state, std::int64_t row = 0);
   /// The same of given logits [vocab] and attention, which may be empty.
   void draw(std::span<const float> logits, std::span<const float> attention);
 
@@ -129,7 +129,7 @@ class GuardedDecoder {
 
 /// The head whose attention follows the text best, or nothing when none does: found by speaking, with all heads
 /// watched. `tokens` are those of a recording that says `phonemes`; without, the model speaks them itself.
-[[nodiscard]] std::optional<T2S::State::Probe> find_alignment_head(const T2S& model,
+[[nodiscard]] std::optional<TokenState::Probe> find_alignment_head(const TokenModel& model,
                                                                    std::span<const std::int32_t> phonemes,
                                                                    std::span<const float> bert,
                                                                    std::span<const std::int32_t> tokens,

@@ -13,7 +13,9 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "models/sine_positions.h"
 #include "models/t2s_guard.h"
+#include "models/token_slots.h"
 #include "src/core/log.h"
 
 namespace tts {
@@ -147,18 +149,7 @@ void T2S::load_rest(const WeightScope& scope) {
     bert_proj_ = PackedLinear(*kernels_, weight.data_ptr<float>(), d, config.bert_dim, {});
   }
   if (config.bert_dim > 0 || scope.has("bert_proj.bias")) bert_bias_ = floats(scope, "bert_proj.bias", {d});
-
-  // The reference's float32 arithmetic up to the angle; the sine itself in double.
-  positions_.resize(size(kPositions * d));
-  const auto step = static_cast<float>(-(std::log(10000.0) / static_cast<double>(d)));
-  for (std::int64_t j = 0; j < d; j += 2) {
-    const float frequency = std::exp(static_cast<float>(j) * step);
-    for (std::int64_t p = 0; p < kPositions; ++p) {
-      const auto angle = static_cast<double>(static_cast<float>(p) * frequency);
-      positions_[size(p * d + j)] = static_cast<float>(std::sin(angle));
-      positions_[size(p * d + j + 1)] = static_cast<float>(std::cos(angle));
-    }
-  }
+  positions_ = sine_positions(kPositions, d);
 }
 
 void T2S::load_layers(const WeightScope& scope, T2SPrecision precision) {
@@ -238,6 +229,23 @@ T2S::State T2S::make_state(std::int64_t rows, std::int64_t capacity) const {
   state.scores_ = FloatBuffer(size(config_.heads * capacity));
   reserve_scratch(state, rows);
   return state;
+}
+
+std::uint64_t T2S::row_bytes(std::int64_t positions) const {
+  return slot_bytes(config_, precision_, positions);
+}
+
+std::unique_ptr<TokenState> T2S::make_token_state(std::int64_t rows, std::int64_t capacity) const {
+  return std::make_unique<State>(make_state(rows, capacity));
+}
+
+void T2S::start_row(std::span<const std::int32_t> phonemes, std::span<const float> bert,
+                    std::span<const std::int32_t> prompt, TokenState& state, std::int64_t row) const {
+  prefill(phonemes, bert, prompt, dynamic_cast<State&>(state), row);
+}
+
+void T2S::step_rows(std::span<const std::int64_t> rows, std::span<const std::int32_t> tokens, TokenState& state) const {
+  step(rows, tokens, dynamic_cast<State&>(state));
 }
 
 void T2S::reserve_scratch(State& state, std::int64_t n) const {

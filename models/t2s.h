@@ -10,28 +10,11 @@
 #include "models/kernels.h"
 #include "models/kernels_low.h"
 #include "models/t2s_options.h"
+#include "models/token_model.h"
 #include "models/weights.h"
 #include "src/core/spare_thread.h"
 
 namespace tts {
-
-/// Sizes of a text-to-semantic transformer; read from the model's manifest, never assumed.
-struct T2SConfig {
-  std::int64_t layers = 24;
-  std::int64_t hidden = 512;  ///< also the width of both embeddings
-  std::int64_t heads = 16;
-  std::int64_t phoneme_vocab = 732;
-  std::int64_t vocab = 1025;       ///< semantic tokens and EOS, which is the last one
-  std::int64_t bert_dim = 1024;    ///< 0: no bert_proj.weight; its bias is used if the file has one
-  std::int64_t max_tokens = 1500;  ///< most tokens one text may give (60 s at 25 Hz)
-  std::int64_t filter = 0;         ///< width of the feed-forward part; 0: 4 * hidden
-  std::int64_t head_dim = 0;       ///< columns of a head; 0: hidden / heads
-
-  [[nodiscard]] std::int64_t eos() const noexcept { return vocab - 1; }
-  [[nodiscard]] std::int64_t ffn() const noexcept { return filter > 0 ? filter : 4 * hidden; }
-  /// Columns of all heads together: of queries, keys, values and what is attended.
-  [[nodiscard]] std::int64_t attended() const noexcept { return head_dim > 0 ? heads * head_dim : hidden; }
-};
 
 /// Phonemes and prompt tokens to semantic tokens: GPT-SoVITS' autoregressive transformer (post-norm, ReLU, learned
 /// scale on sinusoidal positions), as the published checkpoints have it.
@@ -43,16 +26,15 @@ struct T2SConfig {
 /// (kernels_low.h), which a guard compares with float32 when the model is loaded (t2s_guard.h). One thread; at reduced
 /// precision the caller's spare thread (spare_thread.h) may share a prefill or a step of a large model, to the same
 /// bits.
-class T2S {
+class T2S final : public TokenModel {
  public:
-  /// Positions that exist: a text, or a prompt plus its generated tokens, may not be longer.
-  static constexpr std::int64_t kPositions = 4000;
+  static constexpr std::int64_t kPositions = kT2SPositions;
 
   /// KV cache and scratch of up to `rows` utterances. Movable. Made by T2S::make_state, used with that T2S only.
-  class State {
+  class State final : public TokenState {
    public:
-    [[nodiscard]] std::int64_t rows() const noexcept { return rows_; }
-    [[nodiscard]] std::int64_t capacity() const noexcept { return capacity_; }
+    [[nodiscard]] std::int64_t rows() const noexcept override { return rows_; }
+    [[nodiscard]] std::int64_t capacity() const noexcept override { return capacity_; }
     /// Positions of a row so far: phonemes + prompt + tokens stepped.
     [[nodiscard]] std::int64_t length(std::int64_t row = 0) const { return length_.at(static_cast<std::size_t>(row)); }
     /// Position the next token of a row takes among the audio tokens.
@@ -61,23 +43,16 @@ class T2S {
     }
     /// Those of them that are cached and attended to: all, or text, prompt and the window.
     [[nodiscard]] std::int64_t cached(std::int64_t row = 0) const;
-    /// Logits [vocab] of a row after its last prefill or step, valid until its next one.
-    [[nodiscard]] std::span<const float> logits(std::int64_t row = 0) const;
+    [[nodiscard]] std::span<const float> logits(std::int64_t row = 0) const override;
     /// Cached keys or values [cached, attended] of a row: text, prompt, tokens; with a window, token i is in place
     /// i % window of the tokens. Of a float32 model; throws std::logic_error otherwise.
     [[nodiscard]] std::span<const float> keys(std::int64_t layer, std::int64_t row = 0) const;
     [[nodiscard]] std::span<const float> values(std::int64_t layer, std::int64_t row = 0) const;
 
-    /// One attention head to watch.
-    struct Probe {
-      std::int64_t layer = 0;
-      std::int64_t head = 0;
-    };
-    /// From now on every prefill and step keeps the attention weights of these heads' newest query.
-    void set_attention_probes(std::vector<Probe> probes) { probes_ = std::move(probes); }
+    void set_attention_probes(std::vector<Probe> probes) override { probes_ = std::move(probes); }
     /// Weights [cached] of probe `index` for a row's newest query: the text's columns first, then the tokens', in the
     /// order of keys().
-    [[nodiscard]] std::span<const float> attention(std::size_t index, std::int64_t row = 0) const;
+    [[nodiscard]] std::span<const float> attention(std::size_t index, std::int64_t row = 0) const override;
 
     /// Makes prefill compute the output of every position, not only the last; see prefill_hidden.
     void set_keep_hidden(bool keep) noexcept { keep_hidden_ = keep; }
@@ -139,18 +114,16 @@ class T2S {
   T2S(const T2SConfig& config, const WeightScope& scope, const T2SOptions& options,
       const LowKernels& low = low_kernels());
 
-  [[nodiscard]] const T2SConfig& config() const noexcept { return config_; }
-  /// What it came to be; never automatic.
-  [[nodiscard]] T2SPrecision precision() const noexcept { return precision_; }
-  [[nodiscard]] std::int64_t window() const noexcept { return window_; }
-  /// Positions a state must have room for.
-  [[nodiscard]] std::int64_t capacity_for(std::int64_t phonemes, std::int64_t prompt, std::int64_t tokens) const {
-    return phonemes + prompt + (window_ > 0 && window_ < tokens ? window_ : tokens);
-  }
+  [[nodiscard]] const T2SConfig& config() const noexcept override { return config_; }
+  [[nodiscard]] T2SPrecision precision() const noexcept override { return precision_; }
+  [[nodiscard]] std::int64_t window() const noexcept override { return window_; }
+  [[nodiscard]] std::uint64_t row_bytes(std::int64_t positions) const override;
+  [[nodiscard]] std::optional<std::uint64_t> device_memory() const override { return std::nullopt; }
 
   /// Room for `rows` utterances of `capacity` positions (phonemes + prompt + tokens) each. Memory is touched as it
   /// fills: 2 * layers * attended * 4 bytes per position, at reduced precision half of it.
   [[nodiscard]] State make_state(std::int64_t rows, std::int64_t capacity) const;
+  [[nodiscard]] std::unique_ptr<TokenState> make_token_state(std::int64_t rows, std::int64_t capacity) const override;
 
   /// Starts a row anew with a text and the tokens of the reference audio; returns the logits [vocab] of the first new
   /// token. `bert` is [phonemes, bert_dim] row-major, or empty for zeros; `prompt` may be empty.
@@ -163,6 +136,12 @@ class T2S {
   /// Feeds one token to each of `rows` (distinct), sharing one pass over the weights; read state.logits(row).
   /// Throws std::invalid_argument for a bad row or token, or a full row.
   void step(std::span<const std::int64_t> rows, std::span<const std::int32_t> tokens, State& state) const;
+
+  /// prefill() and step(); `state` is a State.
+  void start_row(std::span<const std::int32_t> phonemes, std::span<const float> bert,
+                 std::span<const std::int32_t> prompt, TokenState& state, std::int64_t row) const override;
+  void step_rows(std::span<const std::int64_t> rows, std::span<const std::int32_t> tokens,
+                 TokenState& state) const override;
 
   /// What enters the first layer: [phonemes + prompt, hidden].
   [[nodiscard]] std::vector<float> embed(std::span<const std::int32_t> phonemes, std::span<const float> bert,

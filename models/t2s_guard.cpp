@@ -4,12 +4,13 @@
 #include <array>
 #include <cmath>
 #include <cstdio>
+#include <memory>
 #include <numeric>
 #include <span>
 #include <string_view>
 
 #include "models/sampling.h"
-#include "models/t2s.h"
+#include "models/token_model.h"
 #include "src/text/phonemes.h"
 
 namespace tts {
@@ -67,14 +68,15 @@ std::vector<std::size_t> best(std::span<const float> row, std::size_t n) {
 
 }  // namespace
 
-T2SAnswers answer_guard(const T2S& model, const T2SAnswers* follow) {
+T2SAnswers answer_guard(const TokenModel& model, const T2SAnswers* follow) {
   constexpr std::size_t kInputs = kTexts.size();
   const auto tokens_of = [](std::vector<std::int32_t>& all, std::size_t input) {
     return std::span(all).subspan(input * kGuardTokens, kGuardTokens);
   };
   T2SAnswers answers;
   answers.vocab = model.config().vocab;
-  T2S::State state = model.make_state(kInputs, 40 + kGuardTokens);
+  const std::unique_ptr<TokenState> made = model.make_token_state(kInputs, 40 + kGuardTokens);
+  TokenState& state = *made;
   std::vector<std::vector<std::int32_t>> texts;
   for (const std::string_view text : kTexts) texts.push_back(phonemes_of(text, model.config().phoneme_vocab));
   const std::vector<std::int64_t> rows = {0, 1, 2};
@@ -87,7 +89,7 @@ T2SAnswers answer_guard(const T2S& model, const T2SAnswers* follow) {
     params.min_tokens = kGuardTokens;
     Sampler sampler;
     std::vector<float> logits;
-    for (std::size_t i = 0; i < kInputs; ++i) (void)model.prefill(texts[i], {}, {}, state, rows[i]);
+    for (std::size_t i = 0; i < kInputs; ++i) model.start_row(texts[i], {}, {}, state, rows[i]);
     for (std::int64_t t = 0; t < kGuardTokens; ++t) {
       for (std::size_t i = 0; i < kInputs; ++i) {
         const auto tokens = tokens_of(answers.tokens, i);
@@ -98,7 +100,7 @@ T2SAnswers answer_guard(const T2S& model, const T2SAnswers* follow) {
         newest[i] = sound ? sampler.draw(logits, history, params, SeededNoise(i), t).token : 0;
         tokens[static_cast<std::size_t>(t)] = newest[i];
       }
-      if (t + 1 < kGuardTokens) model.step(rows, newest, state);
+      if (t + 1 < kGuardTokens) model.step_rows(rows, newest, state);
     }
   }
   const auto keep = [&] {
@@ -108,12 +110,12 @@ T2SAnswers answer_guard(const T2S& model, const T2SAnswers* follow) {
     }
   };
   for (std::size_t i = 0; i < kInputs; ++i) {
-    (void)model.prefill(texts[i], {}, tokens_of(answers.tokens, i).first(kGuardPrompt), state, rows[i]);
+    model.start_row(texts[i], {}, tokens_of(answers.tokens, i).first(kGuardPrompt), state, rows[i]);
   }
   keep();
   for (std::int64_t t = kGuardPrompt; t + 1 < kGuardTokens; ++t) {
     for (std::size_t i = 0; i < kInputs; ++i) newest[i] = tokens_of(answers.tokens, i)[static_cast<std::size_t>(t)];
-    model.step(rows, newest, state);
+    model.step_rows(rows, newest, state);
     keep();
   }
   return answers;

@@ -6,7 +6,7 @@
 
 namespace tts {
 
-class T2S;
+class TokenModel;
 
 /// What a T2S says to the guard inputs: a few English texts, each with a prompt and a continuation that the float32
 /// model drew itself, so that the numbers are those of speech and the same for the same weights.
@@ -20,7 +20,7 @@ inline constexpr std::int64_t kGuardTokens = 24;
 inline constexpr std::int64_t kGuardPrompt = 8;
 
 /// Draws the tokens, or is told those of `follow`.
-[[nodiscard]] T2SAnswers answer_guard(const T2S& model, const T2SAnswers* follow = nullptr);
+[[nodiscard]] T2SAnswers answer_guard(const TokenModel& model, const T2SAnswers* follow = nullptr);
 
 /// How far answers are from those of full precision. Logits count without their mean, which no draw depends on.
 struct T2SDrift {

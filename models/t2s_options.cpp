@@ -12,12 +12,15 @@ const char* to_string(T2SPrecision precision) {
       return "bf16";
     case T2SPrecision::int8:
       return "int8";
+    case T2SPrecision::fp16:
+      return "fp16";
   }
   return "";
 }
 
 std::optional<T2SPrecision> t2s_precision_of(std::string_view name) {
-  for (const T2SPrecision p : {T2SPrecision::automatic, T2SPrecision::fp32, T2SPrecision::bf16, T2SPrecision::int8}) {
+  for (const T2SPrecision p :
+       {T2SPrecision::automatic, T2SPrecision::fp32, T2SPrecision::bf16, T2SPrecision::int8, T2SPrecision::fp16}) {
     if (name == to_string(p)) return p;
   }
   return std::nullopt;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "models/kernels_low.h"
 #include "src/core/assert.h"
 
 namespace tts {
@@ -19,7 +20,7 @@ std::int64_t slots_within(std::uint64_t free_bytes, std::uint64_t row_bytes, std
       std::clamp<std::uint64_t>(fit, 1, static_cast<std::uint64_t>(std::max<std::int64_t>(1, most))));
 }
 
-TokenSlots::TokenSlots(const T2S& model, std::int64_t count, std::int64_t capacity)
+TokenSlots::TokenSlots(const TokenModel& model, std::int64_t count, std::int64_t capacity)
     : model_(model), capacity_(capacity), taken_(static_cast<std::size_t>(std::max<std::int64_t>(1, count))) {}
 
 TokenSlots::Slot::~Slot() {
@@ -30,11 +31,11 @@ std::optional<TokenSlots::Slot> TokenSlots::take(std::int64_t positions) {
   const std::lock_guard lock(mutex_);
   const auto found = std::find(taken_.begin(), taken_.end(), false);
   if (found == taken_.end()) return std::nullopt;
-  std::unique_ptr<T2S::State> own;
+  std::unique_ptr<TokenState> own;
   if (positions > capacity_) {
-    own = std::make_unique<T2S::State>(model_.make_state(1, positions));
+    own = model_.make_token_state(1, positions);
   } else if (!state_) {
-    state_ = std::make_unique<T2S::State>(model_.make_state(count(), capacity_));
+    state_ = model_.make_token_state(count(), capacity_);
   }
   *found = true;
   return Slot(this, std::move(own), found - taken_.begin());

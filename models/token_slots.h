@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "models/t2s.h"
+#include "models/token_model.h"
 
 namespace tts {
 
@@ -18,12 +18,12 @@ namespace tts {
 /// one and at most `most`. The other half is for weights and what the acoustic networks need.
 [[nodiscard]] std::int64_t slots_within(std::uint64_t free_bytes, std::uint64_t row_bytes, std::int64_t most);
 
-/// The fixed slots of one T2S: rows of one state, so that the segments that hold one are decoded together. Taking and
+/// The fixed slots of one model: rows of one state, so that the segments that hold one are decoded together. Taking and
 /// giving back is thread-safe; the model must outlive it, and it the slots.
 class TokenSlots {
  public:
-  /// `count` rows of `capacity` positions. Memory is taken with the first slot and touched as rows fill.
-  TokenSlots(const T2S& model, std::int64_t count, std::int64_t capacity);
+  /// `count` rows of `capacity` positions. Memory is taken with the first slot, on the CPU touched as rows fill.
+  TokenSlots(const TokenModel& model, std::int64_t count, std::int64_t capacity);
 
   /// A row, given back with this object.
   class Slot {
@@ -32,15 +32,15 @@ class TokenSlots {
         : owner_(std::exchange(other.owner_, nullptr)), own_(std::move(other.own_)), row_(other.row_) {}
     Slot& operator=(Slot&&) = delete;
     ~Slot();
-    [[nodiscard]] T2S::State& state() const { return own_ ? *own_ : *owner_->state_; }
+    [[nodiscard]] TokenState& state() const { return own_ ? *own_ : *owner_->state_; }
     [[nodiscard]] std::int64_t row() const { return own_ ? 0 : row_; }
 
    private:
     friend class TokenSlots;
-    Slot(TokenSlots* owner, std::unique_ptr<T2S::State> own, std::int64_t row)
+    Slot(TokenSlots* owner, std::unique_ptr<TokenState> own, std::int64_t row)
         : owner_(owner), own_(std::move(own)), row_(row) {}
     TokenSlots* owner_;
-    std::unique_ptr<T2S::State> own_;  ///< of a text too long for a row
+    std::unique_ptr<TokenState> own_;  ///< of a text too long for a row
     std::int64_t row_;
   };
 
@@ -56,11 +56,11 @@ class TokenSlots {
  private:
   void give_back(std::int64_t row);
 
-  const T2S& model_;
+  const TokenModel& model_;
   const std::int64_t capacity_;
   mutable std::mutex mutex_;
   std::vector<bool> taken_;
-  std::unique_ptr<T2S::State> state_;
+  std::unique_ptr<TokenState> state_;
   std::mutex use_;
 };
 

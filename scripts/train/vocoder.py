@@ -42,7 +42,7 @@ def distance(P, Q, convergence=True):
 def f0_loss(o, f0):
     v = (f0 > 0).float()
     pos = torch.log(f0.clamp(min=nets.F0_MIN) / nets.F0_MIN) / math.log(nets.F0_MAX / nets.F0_MIN) * (nets.F0_BINS - 1)
-    target = torch.exp(-0.5 * ((torch.arange(nets.F0_BINS) - pos[..., None]) / 0.8) ** 2)
+    target = torch.exp(-0.5 * ((torch.arange(nets.F0_BINS, device=f0.device) - pos[..., None]) / 0.8) ** 2)
     target = target / target.sum(-1, keepdim=True)
     ce = -(target * F.log_softmax(o[..., : nets.F0_BINS], -1)).sum(-1)
     return (ce * v).sum() / v.sum().clamp(min=1) + 2 * F.binary_cross_entropy_with_logits(o[..., nets.F0_BINS], v)

@@ -46,7 +46,8 @@ constexpr std::array kSettings{
     Setting{"engine.audio_threads", [](Config& c) -> Field { return &c.engine.audio_threads; }, 0, 64},
     Setting{"engine.render_batch", [](Config& c) -> Field { return &c.engine.render_batch; }, 0, 256},
     Setting{"engine.guard", [](Config& c) -> Field { return &c.engine.guard; }},
-    Setting{"engine.slots", [](Config& c) -> Field { return &c.engine.slots; }, 1, 1024},
+    Setting{"engine.device", [](Config& c) -> Field { return &c.engine.device; }},
+    Setting{"engine.slots", [](Config& c) -> Field { return &c.engine.slots; }, 0, 1024},
     Setting{"engine.max_load_percent", [](Config& c) -> Field { return &c.engine.max_load_percent; }, 1, 1000},
     Setting{"engine.max_wait_ms", [](Config& c) -> Field { return &c.engine.max_wait; }, 0, 600'000},
     Setting{"engine.reduce_above_percent", [](Config& c) -> Field { return &c.engine.reduce_above_percent; }, 0, 1000},
@@ -290,8 +291,12 @@ Result<void> validate(const Config& config) {
     return bad("server.upload_token: want printable ASCII without spaces");
   }
   if (config.engine.preload.empty()) return bad("engine.preload: empty, want all, none or the id of a voice");
+  if (!device_choice_of(config.engine.device)) {
+    return bad("engine.device: got \"" + config.engine.device + "\", want auto, cpu, cuda or cuda:N");
+  }
   if (!t2s_precision_of(config.engine.t2s_precision)) {
-    return bad("engine.t2s_precision: got \"" + config.engine.t2s_precision + "\", want auto, fp32, bf16 or int8");
+    return bad("engine.t2s_precision: got \"" + config.engine.t2s_precision +
+               "\", want auto, fp32, bf16, int8 or fp16");
   }
   for (const auto& [key, value] : {std::pair{"engine.acoustic_precision: got \"", config.engine.acoustic_precision},
                                    std::pair{"engine.bert_precision: got \"", config.engine.bert_precision}}) {

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "models/device_choice.h"
 #include "models/flow_schedule.h"
 #include "models/precision_choice.h"
 #include "models/t2s_options.h"
@@ -44,7 +45,8 @@ struct Config {
     int audio_threads = 0;             ///< turn tokens into audio; 0: as many as there are processors, .. 64
     int render_batch = 0;              ///< chunks of audio of different streams made in one call; 0: what suits, .. 256
     std::string guard = "on";          ///< tokens are watched, and drawn again where they are faulty: "on" or "off"
-    int slots = 32;                    ///< segments whose tokens are drawn together, of each model, 1 .. 1024
+    std::string device = "auto";       ///< of the networks: "auto", "cpu", "cuda", "cuda:1" (models/device_choice.h)
+    int slots = 0;  ///< segments whose tokens are drawn together, of each model; 0: 32, on a GPU 256, .. 1024
     /// Live streams take no more than this of the machine together; the next one waits, 1 .. 1000.
     int max_load_percent = 85;
     std::chrono::milliseconds max_wait{2000};  ///< for room, then "overloaded", 0 .. 10 min
@@ -54,7 +56,7 @@ struct Config {
     std::chrono::milliseconds reduce_hold{500};  ///< 0 .. 10 min
     int reduced_flow_steps = 0;          ///< of flow matching, the first step down; 0: there is no such step, .. 1000
     std::string lighter_voices;          ///< the further steps, for new utterances: "anna=anna_small, anna_small=tiny"
-    std::string t2s_precision = "auto";  ///< of the token model: "auto", "fp32", "bf16", "int8" (models/t2s_options.h)
+    std::string t2s_precision = "auto";  ///< of the token model, see models/t2s_options.h
     int t2s_window = 0;                  ///< tokens back that it attends to beside text and prompt, 0: all, .. 4000
     std::string acoustic_precision = "auto";  ///< of the networks after the tokens: "auto", "fp32", "bf16"
     std::string bert_precision = "auto";      ///< of the network that reads Chinese text: "auto", "fp32", "bf16"

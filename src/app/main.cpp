@@ -30,7 +30,9 @@ int main(int argc, char** argv) {
             engine.networks.prompt_frames = config.engine.flow_prompt_frames;
             engine.audio_threads = config.engine.audio_threads;
             engine.render_batch = config.engine.render_batch;
-            engine.networks.slots = config.engine.slots;
+            engine.networks.device = tts::device_choice_of(config.engine.device).value();  // validated
+            engine.networks.slots =
+                config.engine.slots > 0 ? config.engine.slots : tts::usual_slots(engine.networks.device);
             engine.networks.guard = config.engine.guard != "off";
             engine.admission.max_load = config.engine.max_load_percent / 100.0;
             engine.admission.max_wait = config.engine.max_wait;

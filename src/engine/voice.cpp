@@ -14,8 +14,8 @@
 #include "models/acoustic_guard.h"
 #include "models/cfm_model.h"
 #include "models/guarded_decoder.h"
+#include "models/make_token_model.h"
 #include "models/manifest.h"
-#include "models/t2s.h"
 #include "models/token_slots.h"
 #include "models/vits_model.h"
 #include "models/voice_reference.h"
@@ -60,20 +60,22 @@ std::vector<std::int32_t> known_words(std::string_view separator) {
 struct Networks {
   /// `promised`: bytes that the slots of other models may still come to take.
   Networks(const VoiceManifest& m, const NetworkOptions& options, std::uint64_t promised)
-      : t2s(m.t2s.config, WeightScope(load_weights(m.t2s.file), "model"), options.t2s),
+      : t2s(make_token_model(m.t2s.config, WeightScope(load_weights(m.t2s.file), "model"), options.t2s,
+                             options.device)),
         acoustic(load_acoustic(with_flow(m, options), options.acoustic)),
         flow_steps(flow_steps_of(with_flow(m, options))),
-        row_bytes(slot_bytes(t2s.config(), t2s.precision(), kSlotPositions)),
-        slots(t2s, count_slots(m.id, options, row_bytes, promised), kSlotPositions),
+        row_bytes(t2s->row_bytes(kSlotPositions)),
+        slots(*t2s, count_slots(m.id, options, *t2s, row_bytes, promised), kSlotPositions),
         guard(options.guard) {}
 
   static int flow_steps_of(const VoiceManifest& m) {
     if (m.published && !uses_flow_matching(m.published->form)) return 0;
     return static_cast<int>(tts::flow_steps(m.published ? m.published->flow : m.acoustic.config.flow).size());
   }
-  static std::int64_t count_slots(const std::string& id, const NetworkOptions& options, std::uint64_t row_bytes,
-                                  std::uint64_t promised) {
-    const auto free = options.free_memory ? options.free_memory() : std::nullopt;
+  static std::int64_t count_slots(const std::string& id, const NetworkOptions& options, const TokenModel& t2s,
+                                  std::uint64_t row_bytes, std::uint64_t promised) {
+    auto free = t2s.device_memory();
+    if (!free && options.free_memory) free = options.free_memory();
     const std::int64_t count =
         free ? slots_within(*free - std::min(promised, *free), row_bytes, options.slots) : options.slots;
     const auto megabytes = [](std::uint64_t bytes) { return std::to_string(bytes / 1'000'000); };
@@ -102,14 +104,14 @@ struct Networks {
     return std::make_unique<const CfmModel>(weights, WeightScope(load_weights(m.vocoder.file)), *m.published);
   }
 
-  const T2S t2s;
+  const std::unique_ptr<const TokenModel> t2s;
   const Acoustic acoustic;
   const int flow_steps;           ///< 0: it has no flow matching
   const std::uint64_t row_bytes;  ///< of a slot
   mutable TokenSlots slots;
   const bool guard;
 
-  using Head = std::optional<T2S::State::Probe>;
+  using Head = std::optional<TokenState::Probe>;
   /// The head whose attention follows the text, if there is one and the guard wants it: of the model, so the first
   /// voice finds it for all.
   template <class Find>
@@ -165,7 +167,7 @@ class ManifestVoice final : public Voice {
   int flow_steps() const override { return networks_->flow_steps; }
   std::unique_ptr<SegmentStream> begin(const SegmentRequest& request) const override;
 
-  [[nodiscard]] const T2S& t2s() const { return networks_->t2s; }
+  [[nodiscard]] const TokenModel& t2s() const { return *networks_->t2s; }
   [[nodiscard]] TokenSlots& slots() const { return networks_->slots; }
   [[nodiscard]] bool guards() const { return networks_->guard; }
   /// The attention head that the guard watches, if there is one.

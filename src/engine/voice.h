@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "models/device_choice.h"
 #include "models/flow_schedule.h"
 #include "models/precision_choice.h"
 #include "models/t2s_options.h"
@@ -110,6 +111,7 @@ struct NetworkOptions {
   /// device's where the T2S is on one. Nothing: not known, and `slots` are taken.
   std::function<std::optional<std::uint64_t>()> free_memory = [] { return available_memory(); };
   bool guard = true;  ///< tokens are watched, and drawn again where they are faulty (models/guarded_decoder.h)
+  DeviceChoice device;
   T2SOptions t2s;
   FlowChoice flow;                                   ///< instead of what the manifest says
   PrecisionChoice acoustic = PrecisionChoice::fp32;  ///< v3 and v4 are float32 always

@@ -107,6 +107,30 @@ TEST_SUITE("models/manifest") {
     CHECK(p->published->dit.filter == 1280);
   }
 
+  TEST_CASE("a starter model may have a tokenizer, and a voice of it names it") {
+    CHECK_FALSE(parse_manifest(kGood, ".")->tokenizer.has_value());
+    const auto m = parse_manifest(
+        with("\"reference\"",
+             R"("tokenizer": {"file": "tokens.safetensors", "dim": 96, "layers": 2, "mel_bands": 80}, "reference")"),
+        "voices/starter");
+    REQUIRE(m.has_value());
+    REQUIRE(m->tokenizer.has_value());
+    CHECK(m->tokenizer->file == "voices/starter/tokens.safetensors");
+    CHECK(m->tokenizer->config.dim == 96);
+    CHECK(m->tokenizer->config.layers == 2);
+    CHECK(fault_of(with("\"reference\"", R"("tokenizer": {"file": "t", "dim": 96, "layers": 2}, "reference")"))
+              .find("tokenizer.mel_bands: missing") != std::string::npos);
+    const std::string head = R"({"format": 1, "id": "ann", "name": "Ann", "languages": ["en"], "sample_rate_hz": 24000,
+ "license": "", "text": {"word_separator": "SP"}, "model": "starter")";
+    const auto voice = parse_manifest(head + R"(, "reference": {"file": "reference.safetensors"}})", "voices/ann");
+    REQUIRE(voice.has_value());
+    CHECK(voice->model == "voices/starter");
+    CHECK(voice->network_folder() == "voices/starter");
+    CHECK(voice->t2s.file.empty());
+    CHECK(fault_of(head + "}").find("reference: missing") != std::string::npos);
+    CHECK(fault_of(head + R"(, "t2s": {}, "reference": {"file": "r"}})").find("t2s: unknown key") != std::string::npos);
+  }
+
   TEST_CASE("null is global attention") {
     const auto m = parse_manifest(with("[16, 1]", "null"), ".");
     REQUIRE(m.has_value());

@@ -102,10 +102,11 @@ void near_plain_float32(const T2SConfig& config) {
 
 TEST_SUITE("models/t2s_low") {
   TEST_CASE("precisions are known by their names") {
-    for (const T2SPrecision p : {T2SPrecision::automatic, T2SPrecision::fp32, T2SPrecision::bf16, T2SPrecision::int8}) {
+    for (const T2SPrecision p :
+         {T2SPrecision::automatic, T2SPrecision::fp32, T2SPrecision::bf16, T2SPrecision::int8, T2SPrecision::fp16}) {
       CHECK(t2s_precision_of(to_string(p)) == p);
     }
-    CHECK_FALSE(t2s_precision_of("fp16"));
+    CHECK_FALSE(t2s_precision_of("fp8"));
   }
 
   TEST_CASE("reduced precision stays near plain float32, prefill and steps, on every instruction set") {

@@ -70,7 +70,7 @@ def main():
     save_file(half(encoder), f"{a.out}/tokenizer.safetensors")
     take = reference_take(stage.load_takes(a.takes), a.voice)
     codes, _ = tokenize(a.tokens, [take], torch.device("cpu"))
-    save_file({"mel": torch.from_numpy(take["mel"].astype(np.float32)), "prompt_tokens": torch.from_numpy(codes[0].astype(np.int32)),
+    save_file({"mel": torch.from_numpy(np.ascontiguousarray(take["mel"], np.float32)), "prompt_tokens": torch.from_numpy(codes[0].astype(np.int32)),
                "prompt_phonemes": torch.from_numpy(take["ph"].astype(np.int32))}, f"{a.out}/reference.safetensors")
     s, v = sizes["t2s"], sizes["vocoder"]
     manifest = {
@@ -87,6 +87,8 @@ def main():
     with open(f"{a.out}/manifest.json", "w", encoding="utf8") as f:
         json.dump(manifest, f, indent=2)
         f.write("\n")
+    for x in os.listdir(a.out):
+        os.chmod(f"{a.out}/{x}", 0o644)
     size = sum(os.path.getsize(f"{a.out}/{x}") for x in os.listdir(a.out)) / 1e6
     if size > LIMIT_MB:
         raise SystemExit(f"{a.out}: {size:.1f} MB, more than {LIMIT_MB}")

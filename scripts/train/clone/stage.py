@@ -53,9 +53,13 @@ def begin(a):
 
 
 def adopt(net, path, device):
-    """Takes over the weights of a checkpoint, of this training or of the single-speaker scripts, wherever name and shape agree."""
-    state = torch.load(path, map_location=device)
-    state = state.get("net", state)
+    """Takes over weights wherever name and shape agree: of a checkpoint of this training or the single-speaker scripts, or of a file of a voice folder."""
+    if str(path).endswith(".safetensors"):
+        from safetensors.torch import load_file
+        state = {k.removeprefix("model.").replace("bert_proj.bias", "bert_proj_bias"): v.float().to(device) for k, v in load_file(path).items()}
+    else:
+        state = torch.load(path, map_location=device)
+        state = state.get("net", state)
     mine = net.state_dict()
     same = {k: v for k, v in state.items() if k in mine and v.shape == mine[k].shape}
     net.load_state_dict(same, strict=False)

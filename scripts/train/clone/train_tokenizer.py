@@ -227,7 +227,7 @@ def main():
     net = CloneTokenizer().to(device)
     if a.start:
         state = stage.adopt(net, a.start, device)
-        old = state["embed"]
+        old = state.get("embed", net.embed)
         if len(old) < len(net.embed):                        # more codes than there were: the others begin beside them
             again = old[torch.randint(0, len(old), (len(net.embed) - len(old),))]
             net.embed.copy_(torch.cat([old, again + 0.1 * old.std() * torch.randn_like(again)]))

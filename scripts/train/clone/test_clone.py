@@ -1,0 +1,120 @@
+"""Tests of what in the cloning voice's data and training needs no teacher. Standard library only, but for those of the stages (PyTorch).
+
+    python3 scripts/train/clone/test_clone.py          the last line is `N passed, N failed`
+"""
+import os
+import sys
+import tempfile
+import unittest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE, os.path.join(HERE, ".."), os.path.join(HERE, "../data")]
+
+import zh_sounds
+from symbols import IDS
+
+
+class Sounds(unittest.TestCase):
+    def test_every_syllable_the_front_end_can_write_has_characters(self):
+        for initial in zh_sounds.INITIALS:
+            for final in zh_sounds.FINALS:
+                for tone in "12345":
+                    self.assertIn(final + tone, IDS)
+                    front, rest = zh_sounds.syllable(initial, final + tone)
+                    self.assertEqual((front + rest).count(zh_sounds.TONES[tone]) if zh_sounds.TONES[tone] else 1, 1)
+
+    def test_known_syllables(self):
+        for pair, want in {("zh", "ong1"): "ꭧʊ→ŋ", ("w", "o3"): "wo↓", ("y", "i1"): "i→", ("y", "van2"): "ɥɛ↗n", ("EE", "er4"): "ɚ↘", ("s", "i04"): "sɨ↘",
+                           ("sh", "ir2"): "ʂɨ↗", ("q", "v4"): "ʨʰy↘", ("y", "En2"): "jɛ↗n", ("w", "eng1"): "wə→ŋ", ("d", "e5"): "tɤ", ("x", "ve2"): "ɕɥe↗"}.items():
+            self.assertEqual("".join(zh_sounds.syllable(*pair)), want)
+
+    def test_a_glide_belongs_to_the_written_initial(self):
+        self.assertEqual(zh_sounds.syllable("y", "ou3"), ("j", "ou↓"))
+        self.assertEqual(zh_sounds.syllable("w", "u3"), ("", "u↓"))
+
+
+class Text(unittest.TestCase):
+    def setUp(self):
+        try:
+            import numpy  # noqa: F401
+        except ImportError:
+            self.skipTest("needs NumPy")
+
+    def test_chinese_and_its_symbols_go_together_or_are_refused(self):
+        from text import chinese
+        cut = lambda t: [t[:2], t[2:]]
+        got = chinese("你好吗", "n i2 h ao3 m a5".split(), cut)
+        self.assertEqual("".join(c for _, c in got), "ni↗xau↓ ma")
+        self.assertIsNone(chinese("你好", "n i2".split(), cut))
+        mixed = chinese("你OK吗", "n i3 OW1 K EY1 m a5".split(), lambda t: ["你", "OK", "吗"])
+        self.assertEqual("".join(c for _, c in mixed), "ni↓ ˈOkˈA ma")
+
+    def test_held_out_sentences_are_told_by_themselves(self):
+        from text import held_out
+        some = [f"sentence {i}" for i in range(4000)]
+        self.assertTrue(40 < sum(held_out(s, 4) for s in some) < 90)
+        self.assertEqual([held_out(s, 4) for s in some], [held_out(s, 4) for s in some])
+
+
+class Speakers(unittest.TestCase):
+    NAMES = ["af_a", "af_b", "am_c", "bf_d", "bm_e", "zf_f", "zf_g", "zm_h", "af_kore", "am_onyx", "bf_lily", "bm_lewis", "zf_xiaoni", "zm_yunxia"]
+
+    def setUp(self):
+        try:
+            import speakers
+        except ImportError:
+            self.skipTest("needs NumPy")
+        self.speakers = speakers
+
+    def test_recipes_are_determined_and_keep_to_their_ranges(self):
+        for kind in ("en", "zh", "both"):
+            for i in range(120):
+                r = self.speakers.speaker(kind, i, self.NAMES)
+                self.assertEqual(r, self.speakers.speaker(kind, i, list(reversed(self.NAMES))))
+                self.assertAlmostEqual(sum(r["weights"].values()), 1, places=6)
+                self.assertFalse(set(r["weights"]) & set(self.speakers.HELD_OUT))
+                self.assertTrue(0.86 < r["pitch"] * r["tract"] < 1.16)
+                self.assertTrue(0.88 < r["tract"] < 1.13)
+
+    def test_unseen_speakers_are_mostly_of_a_voice_that_is_held_out(self):
+        for i in range(self.speakers.N_UNSEEN):
+            r = self.speakers.speaker("unseen", i, self.NAMES)
+            self.assertGreaterEqual(sum(w for n, w in r["weights"].items() if n in self.speakers.HELD_OUT), 0.5)
+
+
+class Stages(unittest.TestCase):
+    def setUp(self):
+        try:
+            import stage
+            import torch
+        except ImportError:
+            self.skipTest("needs PyTorch")
+        self.stage, self.torch = stage, torch
+
+    def test_crops_stay_inside_their_take(self):
+        import numpy as np
+        flat = self.stage.Flat([np.full((5, 2), k, np.float32) for k in range(3)], self.torch.device("cpu"), self.torch.float32)
+        x, inside = flat.crop(self.torch.tensor([1, 2]), self.torch.tensor([3, 0]), 4)
+        self.assertEqual(inside.sum(1).tolist(), [2, 4])
+        self.assertTrue((x[0, :2] == 1).all() and (x[1] == 2).all())
+
+    def test_the_other_take_is_of_the_same_speaker_and_not_the_same(self):
+        takes = [dict(speaker=s) for s in "aabbbc"]
+        others = self.stage.Others(takes, self.torch.device("cpu"))
+        for _ in range(50):
+            for i, j in enumerate(others(self.torch.arange(6)).tolist()):
+                self.assertEqual(takes[i]["speaker"], takes[j]["speaker"])
+                self.assertEqual(i == j, i == 5)
+
+    def test_the_plot_is_drawn(self):
+        with tempfile.TemporaryDirectory() as d:
+            self.stage.plot([dict(step=1, minutes=0.5, loss=2.0), dict(step=2, minutes=1.0, loss=1.0, other=float("nan"))], d + "/a.svg")
+            with open(d + "/a.svg", encoding="utf8") as f:
+                self.assertIn("now 1", f.read())
+
+
+if __name__ == "__main__":
+    result = unittest.TextTestRunner(verbosity=1).run(unittest.defaultTestLoader.loadTestsFromModule(sys.modules["__main__"]))
+    bad = len(result.failures) + len(result.errors)
+    print(f"{result.testsRun - bad} passed, {bad} failed")
+    sys.exit(bool(bad))
