@@ -61,16 +61,20 @@ struct Spent {
   double cpu_seconds = 0;  // of the processor
 };
 
-/// Measures from its making on. While it lives, its thread is at work, with the spare thread when a processor is free.
+/// Measures from its making on. While it lives, its thread is at work, with the spare thread, if one is given, when a
+/// processor is free.
 class Stopwatch {
  public:
-  explicit Stopwatch(SpareThread& spare) : shift_(spare) {}
+  explicit Stopwatch(SpareThread* spare) {
+    if (spare != nullptr) shift_.emplace(*spare);
+  }
   [[nodiscard]] Spent spent() const {
-    return {ms_between(start_, Clock::now()), thread_cpu_seconds() - cpu_ + shift_.helped_seconds()};
+    const double helped = shift_ ? shift_->helped_seconds() : 0;
+    return {ms_between(start_, Clock::now()), thread_cpu_seconds() - cpu_ + helped};
   }
 
  private:
-  SpareThread::Shift shift_;
+  std::optional<SpareThread::Shift> shift_;
   Clock::time_point start_ = Clock::now();
   double cpu_ = thread_cpu_seconds();
 };
@@ -281,7 +285,14 @@ class Engine final : public Synthesizer {
   [[nodiscard]] static Urgency urgency(const Task& task, Clock::time_point now);
   [[nodiscard]] StreamView view(const Task& task, const Segment& segment, Clock::time_point now) const;
   [[nodiscard]] bool is_paused(const Task& task) const;
-  [[nodiscard]] bool makes_first_sound(const Task& task, const Segment& segment) const;
+  /// Helps while few speak; with many, every processor has utterances of its own to work on.
+  [[nodiscard]] SpareThread* spare() { return few_speak_ ? &spare_ : nullptr; }
+  void count_speakers() {
+    constexpr std::ptrdiff_t kFew = 2;
+    few_speak_ = std::count_if(live_.begin(), live_.end(), [](const TaskPtr& task) {
+                   return !task->speaking.empty() || !task->ready.empty();
+                 }) <= kFew;
+  }
   [[nodiscard]] bool can_begin(const Task& task) const;
   /// Whether the segment being decoded waits to be read again, because tokens of it were taken back.
   [[nodiscard]] bool can_reread(const Task& task) const;
@@ -334,6 +345,7 @@ class Engine final : public Synthesizer {
   std::vector<std::shared_ptr<const Voice>> trash_;         // freeing a voice takes time, too
 
   SpareThread spare_{static_cast<int>(working_threads(config_))};
+  std::atomic<bool> few_speak_{true};
   std::jthread loader_thread_;
   std::jthread text_thread_;  // the threads are last: they stop before what they use goes away
   std::jthread token_thread_;
@@ -534,6 +546,7 @@ void Engine::run_tokens(const std::stop_token& stop) {
     const std::uint64_t seen = token_signal_;
     if (part(lock)) continue;
     admit();
+    count_speakers();
     watch_quality();
     const TaskPtr task = next_to_read(Clock::now());
     if (!task) prefill_held_up_.reset();
@@ -549,6 +562,7 @@ void Engine::run_audio(const std::stop_token& stop) {
   Lock lock(mutex_);
   while (!stop.stop_requested()) {
     const std::uint64_t seen = audio_signal_;
+    count_speakers();
     if (part(lock) || render(lock) || prepare(lock)) continue;
     audio_work_.wait(lock, stop, [&] { return audio_signal_ != seen; });
   }
@@ -651,19 +665,13 @@ Urgency Engine::urgency(const Task& task, Clock::time_point now) {
   return {task.playback.lead(seconds_of(now)), seconds_of(task.turn_began)};
 }
 
-/// Its first sound is being made, and would be made on both of two processors if the next tokens were not drawn meanwhile:
-/// there is time for them once it is heard.
-bool Engine::makes_first_sound(const Task& task, const Segment& segment) const {
-  return working_threads(config_) <= 2 && task.rendering && !task.first_audio && segment.seen > 0;
-}
-
 StreamView Engine::view(const Task& task, const Segment& segment, Clock::time_point now) const {
   StreamView v{urgency(task, now)};
   v.fresh = static_cast<int>(segment.fresh.size());
   v.wanted = segment.wanted;
   v.prefilled = segment.prefilled;
   v.tokens_done = segment.tokens_done;
-  v.paused = task.cancelled || task.failure || is_paused(task) || makes_first_sound(task, segment);
+  v.paused = task.cancelled || task.failure || is_paused(task);
   v.decoding = task.decoding;
   v.rendering = task.rendering;
   v.batch = segment.stream ? segment.stream->batch() : nullptr;
@@ -706,7 +714,7 @@ bool Engine::may_read(const Task& task) {
 
 Spent Engine::read(Lock& lock, Task& task, Segment& segment, std::string& what) {
   lock.unlock();
-  const Stopwatch watch(spare_);
+  const Stopwatch watch(spare());
   what = fault_of([&] { segment.stream->prefill(); });
   const Spent spent = watch.spent();
   lock.lock();
@@ -822,7 +830,7 @@ bool Engine::decode(Lock& lock) {
     ++owners[i]->hands;
   }
   lock.unlock();
-  const Stopwatch watch(spare_);
+  const Stopwatch watch(spare());
   std::vector<std::string> failures(streams.size());
   std::string what = fault_of([&] { streams.front()->step(streams); });
   if (!what.empty() && streams.size() == 1) {
@@ -912,7 +920,7 @@ bool Engine::prepare(Lock& lock) {
   best->rendering = true;
   ++best->hands;
   lock.unlock();
-  const Stopwatch watch(spare_);
+  const Stopwatch watch(spare());
   const std::string what = fault_of([&] { segment->stream->prepare(); });
   const Spent spent = watch.spent();
   lock.lock();
@@ -953,7 +961,7 @@ bool Engine::render(Lock& lock) {
   wake_tokens();
   lock.unlock();
 
-  const Stopwatch watch(spare_);
+  const Stopwatch watch(spare());
   // A segment without a stream has nothing to say, and is alone.
   const std::string what = fault_of([&] {
     if (jobs.front().stream != nullptr) jobs.front().stream->render_together(jobs);
