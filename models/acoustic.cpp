@@ -9,6 +9,7 @@
 #include <ATen/ops/zeros.h>
 #include <c10/core/InferenceMode.h>
 
+#include "models/acoustic_times.h"
 #include "models/cfm.h"
 #include "models/frame_stretch.h"
 #include "models/layers.h"
@@ -17,19 +18,6 @@ namespace tts {
 namespace {
 
 constexpr double kMelPerFrame = 1.875;  // 93.75 Hz over 50 Hz
-
-/// Adds the lifetime of this object to a counter.
-class Stopwatch {
- public:
-  explicit Stopwatch(std::chrono::nanoseconds& total) : total_(total) {}
-  Stopwatch(const Stopwatch&) = delete;
-  Stopwatch& operator=(const Stopwatch&) = delete;
-  ~Stopwatch() { total_ += std::chrono::steady_clock::now() - start_; }
-
- private:
-  std::chrono::nanoseconds& total_;
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
 
 SemanticEncoderConfig encoder_config(const AcousticConfig& c) {
   return {.features = c.code_dim,
@@ -96,12 +84,12 @@ AcousticStream AcousticModel::begin(std::span<const std::int32_t> phonemes, cons
   check_speed(options.speed);
   AcousticStream stream(*this);
   {
-    const Stopwatch watch(stream.times_.encoder);
+    const AcousticWork work(&AcousticTimes::encoder);
     stream.ge_ = speaker.ge;
     stream.prepared_ = speaker.prepared;
     stream.text_ = encoder_.encode_text(to_index(phonemes));
   }
-  const Stopwatch watch(stream.times_.flow);
+  const AcousticWork work(&AcousticTimes::flow);
   stream.speed_ = options.speed;
   const FlowSchedule flow = options.schedule(config_.flow);
   stream.flow_ = flow_.initial_state(flow == config_.flow ? schedule_ : flow_.make_schedule(flow), options.seed);
@@ -219,7 +207,7 @@ std::vector<float> AcousticStream::push(std::span<const std::int32_t> tokens, bo
   }
   at::Tensor mu;
   {
-    const Stopwatch watch(times_.encoder);
+    const AcousticWork work(&AcousticTimes::encoder);
     code_frames_.append(model_->quantizer_.decode(to_index(tokens)));
     done_ = last;
     encode(last);
@@ -228,10 +216,10 @@ std::vector<float> AcousticStream::push(std::span<const std::int32_t> tokens, bo
   }
   at::Tensor mel;
   {
-    const Stopwatch watch(times_.flow);
+    const AcousticWork work(&AcousticTimes::flow);
     mel = denormalize_mel(model_->flow_.step(mu, flow_));
   }
-  const Stopwatch watch(times_.vocoder);
+  const AcousticWork work(&AcousticTimes::vocoder);
   return last ? model_->vocoder_.finish(mel, vocoder_) : model_->vocoder_.step(mel, vocoder_);
 }
 

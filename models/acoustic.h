@@ -1,6 +1,5 @@
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -44,19 +43,12 @@ struct AcousticConfig {
   CausalFlowConfig estimator;     ///< features is feature_dim
 };
 
-/// Where the time of a stream went.
-struct AcousticTimes {
-  std::chrono::nanoseconds encoder{0}, flow{0}, vocoder{0};
-};
-
 class AcousticModel;
 
 /// One utterance's way from semantic tokens to samples. Movable; the model must outlive it. One thread at a time.
 class AcousticStream final : public TokenRenderer {
  public:
   [[nodiscard]] std::vector<float> push(std::span<const std::int32_t> tokens, bool last) override;
-
-  [[nodiscard]] const AcousticTimes& times() const { return times_; }
 
  private:
   friend class AcousticModel;
@@ -78,7 +70,6 @@ class AcousticStream final : public TokenRenderer {
   FrameBuffer resized_;           ///< the same at the mel's rate
   std::int64_t conditioned_ = 0;  ///< mel frames given to the flow
   bool done_ = false;
-  AcousticTimes times_;
 };
 
 /// What an utterance may choose.

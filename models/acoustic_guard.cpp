@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
-#include <exception>
 #include <span>
 
 #include <ATen/ops/empty.h>
@@ -110,25 +109,21 @@ std::vector<float> guard_wave(const VitsWindows& model) {
   return vits_wave(model);
 }
 
-std::unique_ptr<const VitsWindows> make_guarded_windows(
-    PrecisionChoice wish, std::string_view name,
-    const std::function<std::unique_ptr<const VitsWindows>(at::ScalarType type)>& make) {
-  std::unique_ptr<const VitsWindows> plain = make(at::kFloat);
-  if (wish == PrecisionChoice::fp32) return plain;
-  const std::vector<float> wanted = guard_wave(*plain);
-  for (const at::ScalarType type : {at::kHalf, at::kBFloat16}) {  // half is finer, where its range suffices
-    if (wish == PrecisionChoice::bf16 && type != at::kBFloat16) continue;
-    const char* precision = type == at::kHalf ? "fp16" : "bf16";
-    try {
-      std::unique_ptr<const VitsWindows> model = make(type);
-      if (judge_drift(acoustic_drift(wanted, guard_wave(*model)), name, precision)) return model;
-    } catch (const std::exception& e) {
-      const std::string what = e.what();  // libtorch adds lines and lines
-      get_logger("models")->info("acoustic precision={} not possible on this device model={} what={}", precision, name,
-                                 log_value(what.substr(0, what.find('\n'))));
-    }
-  }
-  return plain;
+std::vector<float> guard_wave(const CfmWindows& model) {
+  const c10::InferenceMode inference;
+  const PublishedConfig& config = model.config();
+  SovitsFront::Reference reference;
+  reference.spectrogram = normal({kReferenceFrames, config.ref_bins}, 1).abs();
+  const at::Tensor mel = normal({kReferenceFrames, config.dit.mel}, 2) - 5.0;
+  const auto speaker = model.make_speaker(reference, mel, ids(kTokens, config.codes), ids(kPhonemes, config.phonemes));
+  const auto stream = model.begin(ids(kPhonemes, config.phonemes), speaker, {.seed = kSeed});
+  return stream->push(ids(kTokens, config.codes), true);
+}
+
+void log_impossible(std::string_view name, std::string_view precision, const std::string& what) {
+  // Of libtorch's many lines the first.
+  get_logger("models")->info("acoustic precision={} not possible on this device model={} what={}", precision, name,
+                             log_value(what.substr(0, what.find('\n'))));
 }
 
 bool may_use_bf16(PrecisionChoice wish, std::string_view name) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <exception>
 #include <functional>
 #include <memory>
 #include <string>
@@ -7,6 +8,7 @@
 #include <vector>
 
 #include "models/acoustic.h"
+#include "models/cfm_windows.h"
 #include "models/precision_choice.h"
 #include "models/vits_model.h"
 #include "models/vits_windows.h"
@@ -32,6 +34,7 @@ struct AcousticDrift {
 [[nodiscard]] std::vector<float> guard_wave(const AcousticModel& model);
 [[nodiscard]] std::vector<float> guard_wave(const VitsModel& model);
 [[nodiscard]] std::vector<float> guard_wave(const VitsWindows& model);
+[[nodiscard]] std::vector<float> guard_wave(const CfmWindows& model);
 
 /// Whether bf16 may be tried at all; if it was asked for and may not, the log says so.
 [[nodiscard]] bool may_use_bf16(PrecisionChoice wish, std::string_view name);
@@ -51,10 +54,29 @@ template <class Model>
   return model;
 }
 
+/// Says in the log that a device cannot compute with these numbers.
+void log_impossible(std::string_view name, std::string_view precision, const std::string& what);
+
 /// The same for a device: of the numbers that may be tried there the first in which the networks sound as in float32,
 /// else float32. `make` may throw for numbers that the device cannot compute with.
-[[nodiscard]] std::unique_ptr<const VitsWindows> make_guarded_windows(
+template <class Model>
+[[nodiscard]] std::unique_ptr<const Model> make_guarded_windows(
     PrecisionChoice wish, std::string_view name,
-    const std::function<std::unique_ptr<const VitsWindows>(at::ScalarType type)>& make);
+    const std::function<std::unique_ptr<const Model>(at::ScalarType type)>& make) {
+  std::unique_ptr<const Model> plain = make(at::kFloat);
+  if (wish == PrecisionChoice::fp32) return plain;
+  const std::vector<float> wanted = guard_wave(*plain);
+  for (const at::ScalarType type : {at::kHalf, at::kBFloat16}) {  // half is finer, where its range suffices
+    if (wish == PrecisionChoice::bf16 && type != at::kBFloat16) continue;
+    const char* precision = type == at::kHalf ? "fp16" : "bf16";
+    try {
+      std::unique_ptr<const Model> model = make(type);
+      if (judge_drift(acoustic_drift(wanted, guard_wave(*model)), name, precision)) return model;
+    } catch (const std::exception& e) {
+      log_impossible(name, precision, e.what());
+    }
+  }
+  return plain;
+}
 
 }  // namespace tts

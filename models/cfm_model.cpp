@@ -10,14 +10,27 @@
 #include <ATen/ops/zeros.h>
 #include <c10/core/InferenceMode.h>
 
+#include "models/acoustic_times.h"
 #include "models/frame_stretch.h"
 #include "models/layers.h"
 #include "models/noise.h"
 
 namespace tts {
-namespace {
 
-FeatureEncoderConfig feature_config(const PublishedConfig& c) {
+PrefixPolicy CfmModel::prefix_policy(const PublishedConfig& c) {
+  PrefixPolicy policy;
+  policy.lookahead = c.lookahead;
+  policy.first = c.form == ModelForm::v3 ? 27 : 20;  // enough conditioning for the first window and no more
+  return policy;
+}
+
+FlowWindowPolicy CfmModel::window_policy(const PublishedConfig& c) {
+  FlowWindowPolicy policy;
+  policy.first = c.form == ModelForm::v3 ? 72 : 44;  // BigVGAN holds 38 frames back, HiFi-GAN 12
+  return policy;
+}
+
+FeatureEncoderConfig CfmModel::feature_config(const PublishedConfig& c) {
   return {.in = c.hidden,
           .channels = c.feature_dim,
           .condition = c.mrte_dim,
@@ -27,18 +40,19 @@ FeatureEncoderConfig feature_config(const PublishedConfig& c) {
           .frames_per_code = c.form == ModelForm::v3 ? 3.875 : 4.0};
 }
 
-}  // namespace
+FlowPrompt CfmModel::shortened(const FlowPrompt& prompt, std::int64_t frames) {
+  const std::int64_t total = prompt.mel.size(0);
+  const std::int64_t n = frames == 0 ? total : std::min(frames, total);
+  return {prompt.mel.narrow(0, total - n, n), prompt.features.narrow(0, total - n, n)};
+}
 
 CfmModel::CfmModel(const WeightScope& acoustic, const WeightScope& vocoder, const PublishedConfig& config)
     : config_(config),
+      policy_(prefix_policy(config)),
+      windows_(window_policy(config)),
       front_(acoustic, config, false),
       features_(acoustic, feature_config(config)),
       dit_(acoustic("cfm.estimator"), config.dit) {
-  policy_.lookahead = config.lookahead;
-  // Enough conditioning for the first window and no more. BigVGAN holds 38 frames back, HiFi-GAN 12.
-  const bool v3 = config.form == ModelForm::v3;
-  policy_.first = v3 ? 27 : 20;
-  windows_.first = v3 ? 72 : 44;
   if (config.form == ModelForm::v3) {
     bigvgan_.emplace(vocoder, BigvganConfig{.in = config.dit.mel,
                                             .channels = config.vocoder_channels,
@@ -93,7 +107,7 @@ CfmModel::Speaker CfmModel::make_speaker(const SovitsFront::Reference& reference
       front_.quantize(to_index(tokens)), front_.encoder().encode_text(to_index(phonemes)), speaker.front.text_ge);
   const at::Tensor features = features_.forward(frames, speaker.prepared,
                                                 features_.valid_frames(static_cast<std::int64_t>(tokens.size()), 1.0));
-  speaker.prompt = make_flow_prompt(normalize_mel(mel), features, max_prompt_frames());
+  speaker.prompt = make_flow_prompt(normalize_mel(mel), features, max_prompt_frames(config_.form));
   speaker.prompt.mel = speaker.prompt.mel.contiguous();
   speaker.prompt.features = speaker.prompt.features.contiguous();
   return speaker;
@@ -137,34 +151,35 @@ class CfmModel::Stream final : public TokenRenderer {
 
   std::vector<float> push(std::span<const std::int32_t> tokens, bool last) override {
     const c10::InferenceMode inference;
-    const at::Tensor frames = encoder_.push(tokens, last);
-    if (frames.size(0) > 0) {
-      bridged_.append(model_.features_.bridge(frames));
+    {
+      const AcousticWork work(&AcousticTimes::encoder);
+      const at::Tensor frames = encoder_.push(tokens, last);
+      if (frames.size(0) > 0) {
+        bridged_.append(model_.features_.bridge(frames));
+      }
+      condition(last);
     }
-    condition(last);
-    const at::Tensor mel = model_.policy_.lookahead ? sample(last) : sample_all(last);
+    at::Tensor mel;
+    {
+      const AcousticWork work(&AcousticTimes::flow);
+      mel = model_.policy_.lookahead ? sample(last) : sample_all(last);
+    }
     if (mel.size(0) == 0 && !last) {
       return {};
     }
     if (last && made_ == 0) {
       return {};  // no tokens at all
     }
+    const AcousticWork work(&AcousticTimes::vocoder);
     return vocoder_.push(denormalize_mel(mel), last);
   }
 
  private:
   [[nodiscard]] std::int64_t bands() const { return model_.config_.dit.mel; }
 
-  /// The last frames of a prompt; 0: all.
-  static FlowPrompt shortened(const FlowPrompt& prompt, std::int64_t frames) {
-    const std::int64_t total = prompt.mel.size(0);
-    const std::int64_t n = frames == 0 ? total : std::min(frames, total);
-    return {prompt.mel.narrow(0, total - n, n), prompt.features.narrow(0, total - n, n)};
-  }
-
   /// Adds to mu_ the conditioning frames that have wns1's context now.
   void condition(bool last) {
-    const double rate = model_.mel_per_frame();
+    const double rate = model_.features_.rate();
     const std::int64_t before = resized_.size();
     const auto total = static_cast<std::int64_t>(std::floor(static_cast<double>(bridged_.size()) * rate));
     if (total > before) {
@@ -210,7 +225,7 @@ class CfmModel::Stream final : public TokenRenderer {
   at::Tensor sample(bool last) {
     FlowWindowPolicy policy = model_.windows_;
     policy.most = std::clamp<std::int64_t>(
-        model_.max_window_frames() - prompt_.mel.size(0) - policy.context - policy.overlap, 1, policy.most);
+        max_window_frames(model_.config_.form) - prompt_.mel.size(0) - policy.context - policy.overlap, 1, policy.most);
     std::vector<at::Tensor> out;
     while (const auto window = flow_window(policy, window_, made_, mu_.size(), last)) {
       const auto [context, begin, end, until] = *window;
@@ -242,7 +257,7 @@ class CfmModel::Stream final : public TokenRenderer {
       return at::zeros({0, bands()}, at::kFloat);
     }
     std::int64_t first = 0;
-    const at::Tensor mel = sample_serial(prompt_, mu_.slice(0, mu_.size()), model_.max_window_frames(),
+    const at::Tensor mel = sample_serial(prompt_, mu_.slice(0, mu_.size()), max_window_frames(model_.config_.form),
                                          [&](const at::Tensor& mu, const at::Tensor& prompt) {
                                            const at::Tensor made = flow(mu.squeeze(0), prompt.squeeze(0), first);
                                            first += made.size(0);
@@ -275,6 +290,7 @@ std::unique_ptr<TokenRenderer> CfmModel::begin(std::span<const std::int32_t> pho
   if (options.prompt_frames < 0) {
     throw ModelError("prompt frames: got " + std::to_string(options.prompt_frames) + ", wanted >= 0");
   }
+  const AcousticWork work(&AcousticTimes::encoder);
   return std::make_unique<Stream>(*this, phonemes, speaker, options);
 }
 
@@ -284,7 +300,7 @@ std::optional<std::int64_t> CfmModel::first_audio_tokens() const {
   }
   for (std::int64_t i = 0;; ++i) {
     const std::int64_t end = policy_.block_end(i);
-    const auto mel = static_cast<std::int64_t>(std::floor(2.0 * static_cast<double>(end) * mel_per_frame()));
+    const auto mel = static_cast<std::int64_t>(std::floor(2.0 * static_cast<double>(end) * features_.rate()));
     if (mel - features_.context() >= windows_.first + windows_.overlap) {
       return end + *policy_.lookahead;
     }

@@ -28,6 +28,15 @@ namespace tts {
 /// or HiFi-GAN (v4, 48 kHz). Const after construction; serves any number of streams.
 class CfmModel {
  public:
+  /// What depends on the form alone. Upstream's limits: frames of the reference, and of a window with it.
+  [[nodiscard]] static PrefixPolicy prefix_policy(const PublishedConfig& config);
+  [[nodiscard]] static FlowWindowPolicy window_policy(const PublishedConfig& config);
+  [[nodiscard]] static FeatureEncoderConfig feature_config(const PublishedConfig& config);
+  [[nodiscard]] static std::int64_t max_prompt_frames(ModelForm form) { return form == ModelForm::v3 ? 468 : 500; }
+  [[nodiscard]] static std::int64_t max_window_frames(ModelForm form) { return form == ModelForm::v3 ? 934 : 1000; }
+  /// The last frames of a prompt; 0: all.
+  [[nodiscard]] static FlowPrompt shortened(const FlowPrompt& prompt, std::int64_t frames);
+
   /// `acoustic` holds "quantizer", "ref_enc", "enc_p", "bridge", "wns1", "cfm.estimator"; `vocoder` the vocoder's keys.
   /// Throws ModelError naming the missing or misshapen tensor.
   CfmModel(const WeightScope& acoustic, const WeightScope& vocoder, const PublishedConfig& config);
@@ -63,11 +72,6 @@ class CfmModel {
  private:
   class Stream;
   class Vocoder;
-  /// Upstream's limits: frames of the reference, and of a window with it.
-  [[nodiscard]] std::int64_t max_prompt_frames() const { return config_.form == ModelForm::v3 ? 468 : 500; }
-  [[nodiscard]] std::int64_t max_window_frames() const { return config_.form == ModelForm::v3 ? 934 : 1000; }
-  [[nodiscard]] double mel_per_frame() const { return config_.form == ModelForm::v3 ? 1.875 : 2.0; }
-
   /// The plan of a schedule; the last ones asked for are kept.
   [[nodiscard]] std::shared_ptr<const FlowPlan> plan(const FlowSchedule& schedule) const;
 

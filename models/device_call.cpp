@@ -2,6 +2,9 @@
 
 #include <utility>
 
+#if defined(SONORANT_TORCH_CUDA)
+#include <ATen/Context.h>
+#endif
 #include <ATen/ops/zeros.h>
 #include <c10/core/InferenceMode.h>
 #include <c10/util/Exception.h>
@@ -38,6 +41,13 @@ class CpuLane final : public DeviceLane {
 };
 
 }  // namespace
+
+bool has_device(at::Device device) {
+#if defined(SONORANT_TORCH_CUDA)
+  if (device.is_cuda()) return at::hasCUDA();
+#endif
+  return device.is_cpu();
+}
 
 std::unique_ptr<DeviceLane> make_device_lane(at::Device device) {
   if (device.is_cpu()) return std::make_unique<CpuLane>();

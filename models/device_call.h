@@ -53,6 +53,8 @@ class DeviceLane {
                                                               DeviceFunction function, bool recurring) = 0;
 };
 
+/// Whether this build and this machine can make calls there.
+[[nodiscard]] bool has_device(at::Device device);
 /// Throws ModelError for a device that this build knows nothing of.
 [[nodiscard]] std::unique_ptr<DeviceLane> make_device_lane(at::Device device);
 using MakeDeviceLane = std::function<std::unique_ptr<DeviceLane>(at::Device)>;

@@ -75,6 +75,7 @@ class CudaCall final : public DeviceCall {
 
   void capture() {
     const std::lock_guard lock(capture_mutex());
+    (void)function_(on_device_);  // libraries' handles belong to threads: this one's must not be made while capturing
     stream_.synchronize();
     graph_.emplace();
     graph_->capture_begin(pool_, cudaStreamCaptureModeThreadLocal);

@@ -43,6 +43,8 @@ class FeatureEncoder {
   [[nodiscard]] std::int64_t valid_frames(std::int64_t n_codes, double speed) const;
   /// Frames of context refine() needs on either side of an output frame.
   [[nodiscard]] std::int64_t context() const { return wavenet_.context(); }
+  /// Feature frames per encoder frame.
+  [[nodiscard]] double rate() const { return config_.rate; }
 
  private:
   FeatureEncoderConfig config_;

@@ -10,6 +10,7 @@
 #include <ATen/ops/zeros.h>
 #include <c10/core/InferenceMode.h>
 
+#include "models/acoustic_times.h"
 #include "models/noise.h"
 
 namespace tts {
@@ -141,13 +142,18 @@ class VitsModel::Stream final : public TokenRenderer {
 
  private:
   void take(std::span<const std::int32_t> tokens, bool last, std::vector<float>& wave) {
-    const at::Tensor frames = encoder_.push(tokens, last);
-    if (frames.size(0) > 0) {
-      z_p_.append(model_.draw(frames, noise(z_p_.size(), frames.size(0)), nullptr));
-    } else if (!last) {
-      return;
+    {
+      const AcousticWork work(&AcousticTimes::encoder);
+      const at::Tensor frames = encoder_.push(tokens, last);
+      if (frames.size(0) > 0) {
+        z_p_.append(model_.draw(frames, noise(z_p_.size(), frames.size(0)), nullptr));
+      } else if (!last) {
+        return;
+      }
     }
-    const at::Tensor made = model_.decoder_.step(shape(last), decoder_, last);
+    const at::Tensor z = shape(last);
+    const AcousticWork work(&AcousticTimes::vocoder);
+    const at::Tensor made = model_.decoder_.step(z, decoder_, last);
     wave.insert(wave.end(), made.data_ptr<float>(), made.data_ptr<float>() + made.numel());
   }
 
@@ -159,6 +165,7 @@ class VitsModel::Stream final : public TokenRenderer {
 
   /// The latents that have the flow's context now, by recomputing that context: the flow is cheap beside the decoder.
   at::Tensor shape(bool last) {
+    const AcousticWork work(&AcousticTimes::flow);
     const std::int64_t total = z_p_.size();
     const std::int64_t context = model_.flow_.context();
     const std::int64_t ready = last ? total : std::max(shaped_, total - model_.flow_ahead(encoder_.blocks()));
@@ -185,6 +192,7 @@ class VitsModel::Stream final : public TokenRenderer {
 std::unique_ptr<TokenRenderer> VitsModel::begin(std::span<const std::int32_t> phonemes, const Speaker& speaker,
                                                 const AcousticOptions& options) const {
   const c10::InferenceMode inference;
+  const AcousticWork work(&AcousticTimes::encoder);
   return std::make_unique<Stream>(*this, phonemes, speaker, options);
 }
 

@@ -7,14 +7,11 @@
 #include <vector>
 
 #include "models/acoustic.h"
-#include "models/device_call.h"
-#include "models/frame_stretch.h"
-#include "models/prefix_encoder.h"
 #include "models/published.h"
-#include "models/sovits_front.h"
 #include "models/token_renderer.h"
+#include "models/window_front.h"
 #include "models/window_networks.h"
-#include "models/window_plan.h"
+#include "models/window_stage.h"
 
 namespace tts {
 
@@ -25,12 +22,7 @@ namespace tts {
 /// calls. Const after construction; serves any number of streams and threads.
 class VitsWindows {
  public:
-  struct Options {
-    Placement placement;
-    std::int64_t max_batch = 64;  ///< windows in one call
-    std::size_t lanes = 2;        ///< threads whose calls are on the device at once
-    MakeDeviceLane make_lane = make_device_lane;
-  };
+  using Options = WindowOptions;
   /// As VitsModel. Throws ModelError naming the missing or misshapen tensor.
   VitsWindows(const WeightScope& acoustic, const PublishedConfig& config, Options options);
   VitsWindows(const WeightScope& acoustic, const PublishedConfig& config) : VitsWindows(acoustic, config, Options{}) {}
@@ -50,10 +42,11 @@ class VitsWindows {
 
   /// Tokens after which push() first returns samples at speed 1; nothing when the whole segment is awaited.
   [[nodiscard]] std::optional<std::int64_t> first_audio_tokens() const;
-  [[nodiscard]] const PrefixPolicy& policy() const { return policy_; }
+  [[nodiscard]] const PrefixPolicy& policy() const { return front_.policy(); }
   [[nodiscard]] const PublishedConfig& config() const { return config_; }
   [[nodiscard]] std::int64_t hop_samples() const { return decoder_.hop_samples(); }
   [[nodiscard]] std::int64_t max_batch() const { return options_.max_batch; }
+  [[nodiscard]] std::size_t lanes() const { return options_.lanes; }
 
   /// Its parts, for measurements: the calls that push() makes, of `batch` windows each.
   enum class Part { encoder, flow, decoder };
@@ -64,28 +57,14 @@ class VitsWindows {
 
  private:
   class Stream;
-  struct Block;
   struct Piece;
-  /// What a call does with one row of its batch.
-  struct Shape {
-    DeviceLanes::Key key;
-    bool recurring = true;
-    std::vector<DeviceInput> inputs;
-    DeviceFunction function;
-  };
-  [[nodiscard]] Shape encoder_shape(std::int64_t tokens, std::int64_t phonemes, std::int64_t rows) const;
-  [[nodiscard]] Shape flow_shape(std::int64_t width) const;
-  [[nodiscard]] Shape decoder_shape(std::int64_t width) const;
+  [[nodiscard]] WindowShape flow_shape(std::int64_t width) const;
+  [[nodiscard]] WindowShape decoder_shape(std::int64_t width) const;
   void push_together(std::span<TokenRenderer::Job> jobs) const;
-  /// Runs items of equal shape in calls of at most max_batch; each keeps its row of the result.
-  template <class Item>
-  void run(DeviceLanes::Held& lane, std::vector<Item>& items) const;
 
   Options options_;
   PublishedConfig config_;
-  PrefixPolicy policy_;
-  SovitsFront front_;  ///< makes speakers
-  WindowEncoder encoder_;
+  WindowFront front_;
   WindowCouplingFlow flow_;
   WindowHifigan decoder_;
   WindowPolicy flow_windows_, decoder_windows_;

@@ -207,7 +207,7 @@ WindowWaveNet::WindowWaveNet(const WeightScope& weights, std::int64_t channels, 
   }
 }
 
-at::Tensor WindowWaveNet::forward(at::Tensor x, const at::Tensor& condition) const {
+at::Tensor WindowWaveNet::forward(at::Tensor x, const at::Tensor& condition, const at::Tensor& mask) const {
   const std::int64_t c = channels_;
   at::Tensor out;
   for (std::size_t i = 0; i < in_.size(); ++i) {
@@ -216,9 +216,11 @@ at::Tensor WindowWaveNet::forward(at::Tensor x, const at::Tensor& condition) con
     const bool last = i + 1 == in_.size();
     const at::Tensor skip = last ? r : r.narrow(1, c, c);
     out = out.defined() ? out + skip : skip;
-    if (!last) x = x + r.narrow(1, 0, c);
+    if (last) break;
+    x = x + r.narrow(1, 0, c);
+    if (mask.defined()) x = x * mask;
   }
-  return out;
+  return mask.defined() ? out * mask : out;
 }
 
 WindowCouplingFlow::WindowCouplingFlow(const WeightScope& weights, const PublishedConfig& config,

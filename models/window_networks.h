@@ -102,8 +102,9 @@ class WindowWaveNet {
  public:
   WindowWaveNet(const WeightScope& weights, std::int64_t channels, std::int64_t layers, std::int64_t kernel,
                 const Placement& placement);
-  /// x [batch, channels, frames], condition [batch, layers * 2 * channels, 1] -> [batch, channels, frames].
-  [[nodiscard]] at::Tensor forward(at::Tensor x, const at::Tensor& condition) const;
+  /// x [batch, channels, frames], condition [batch, layers * 2 * channels, 1] -> [batch, channels, frames]. Where a mask
+  /// [batch, 1, frames] is 0, frames count as zeros and come out as zeros.
+  [[nodiscard]] at::Tensor forward(at::Tensor x, const at::Tensor& condition, const at::Tensor& mask = {}) const;
 
  private:
   std::int64_t channels_;

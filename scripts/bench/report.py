@@ -15,6 +15,9 @@ import sys
 SCHEMA = "sonorant.bench/1"
 N_COLOURS = 6
 WIDTH, HEIGHT = 760, 400
+STAGES = {"front_end": "text front end", "prefill": "T2S prefill, {} positions", "decode_step": "T2S decode step, {} rows", "encoder": "acoustic encoder",
+          "opus": "resampling and Opus"}
+UNITS = {"us/character": "µs a character", "ms/s": "ms a second of audio", "positions/s": "positions a second"}
 LEFT, RIGHT, TOP, BOTTOM = 70, 24, 92, 56
 
 STYLE = """
@@ -301,6 +304,18 @@ def page(reports, pictures):
                 rows.append([name] + cells)
         rows.append(["resident memory, MB"] + [short(r["rss_mb"]) for r in alone])
         out += [table(["figure"] + [r["label"] for r in alone], rows), ""]
+    staged = [r for r in reports if r.get("stages_alone")]
+    if staged:
+        out += ["## Stages alone", "", "Each on one thread, nothing else of the program running. Median, 95th percentile in brackets.", ""]
+        keys = list(dict.fromkeys((s["stage"], s.get("at", 0), s["unit"]) for r in staged for s in r["stages_alone"]))
+        rows = []
+        for stage, at, unit in keys:
+            cells = []
+            for report in staged:
+                q = next((s["spread"] for s in report["stages_alone"] if (s["stage"], s.get("at", 0)) == (stage, at)), None)
+                cells.append(f"{short(q['p50'])} [{short(q['p95'])}]" if q and q["n"] else "-")
+            rows.append([STAGES.get(stage, stage.replace("_", " ")).format(at), UNITS.get(unit, unit)] + cells)
+        out += [table(["stage", "in"] + [r["label"] for r in staged], rows), ""]
     loaded = [r for r in reports if loads_of(r)]
     if loaded:
         streams = loaded[0]["streams"]

@@ -42,7 +42,7 @@ export SONORANT_ENGINE_TEXT_DATA_DIR=$ROOT/src/text/data SONORANT_SERVER_WEB_DIR
 mkdir -p "$out"
 
 echo "starter voice: $streams streams"
-"$program" bench --json --runs 30 --socket --streams "$streams" --seconds "$seconds" $search --commit "$commit" \
+"$program" bench --json --runs 30 --socket --stages --streams "$streams" --seconds "$seconds" $search --commit "$commit" \
   --voices "$ROOT/models/pretrained" >"$out/starter.json"
 
 pages=()
@@ -53,7 +53,7 @@ for version in $full; do
     "$python" "$ROOT/scripts/bench/compare.py" voices --work "$out" --forms "$version" --sonorant "$program"
   fi
   echo "$version: full size"
-  "$program" bench --json --runs 3 --socket --streams 1,2 --seconds "$seconds" --voice "$name" --commit "$commit" \
+  "$program" bench --json --runs 3 --socket --stages --streams 1,2 --seconds "$seconds" --voice "$name" --commit "$commit" \
     --voices "$out/voices" >"$out/$version.json"
   "$ROOT/scripts/bench/report.py" --out "$out/$version" "$version=$out/$version.json"
   pages+=("$out/$version/report.md")

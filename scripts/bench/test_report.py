@@ -33,6 +33,9 @@ def one_report(first_ms, loads=(1, 4, 16), label="", largest=None):
             "streams": {"ramp_ms": 2000, "window_ms": 20000, "pause_ms": 0, "jitter_ms": 0, "credit_ms": None, "words_per_second": 20.0,
                         "hold": {"max_underrun_ms": 100, "min_share_streams_ok": 0.99, "max_first_packet_p95_ms": 300.0},
                         "loads": [one_load(n, first_ms * n, 1.0 if n < 16 else 0.5) for n in loads], "largest": largest},
+            "stages_alone": [{"stage": "front_end", "unit": "us/character", "spread": quantiles(1.5)},
+                             {"stage": "decode_step", "at": 8, "unit": "ms", "spread": quantiles(first_ms / 10)},
+                             {"stage": "opus", "unit": "ms/s", "spread": quantiles(0, 0)}],
             "rss_mb": 320.0, "peak_rss_mb": 330.0, "label": label or "run"}
 
 
@@ -118,6 +121,9 @@ class Page(unittest.TestCase):
     def test_tables(self):
         reports = [one_report(40, label="before"), one_report(10, label="after", largest=12)]
         text = report.page(reports, report.plots(reports))
+        self.assertIn("| T2S decode step, 8 rows | ms | ", text)
+        self.assertIn("| text front end | µs a character | 1.5 [3] | 1.5 [3] |", text)
+        self.assertIn("| resampling and Opus | ms a second of audio | - | - |", text)
         self.assertIn("| first audio, ms | 40 [80] | 10 [20] (4.00x) |", text)
         self.assertIn("| after | 16 | 160 / 320 / 480 | 50 % | 12 | 12.5 | 0 % | 400 | 0.05 | 1.12 | 0.08 | 316 / 326 | no |", text)
         self.assertIn("after: **12**", text)

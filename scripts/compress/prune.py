@@ -274,6 +274,8 @@ def vocoder(a, device):
                 x = x + v(x, i / steps, 1 / steps) / steps
             mels.append(nets.denormalise_mel(x[0, len(conditions.prompt):][mask[0, len(conditions.prompt):] > 0]))
     mels = [m for m in mels if len(m) > a.frames + 2]
+    if len(mels) < 3:
+        raise SystemExit(f"prune.py: {len(mels)} of the pairs have over {a.frames + 2} mel frames, at least 3 wanted")
     held, mels = mels[-2:], mels[:-2]
     rng, starter = random.Random(a.seed), not isinstance(teacher, Bigvgan)
     teacher.to(device)

@@ -22,6 +22,7 @@ import soundfile
 import asr
 import mos
 import repeats
+from similarity import embeddings
 
 
 def syllables(text, tones):
@@ -40,20 +41,6 @@ def errors(want, got):
         for j, y in enumerate(got, 1):
             last, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, last + (x != y))
     return row[-1]
-
-
-def embeddings(paths):
-    """Unit vectors of resemblyzer, one a file."""
-    from resemblyzer import VoiceEncoder
-    encoder = VoiceEncoder("cpu", verbose=False)
-    return np.stack([encoder.embed_utterance(trimmed(asr.load_wav(p))) for p in paths])
-
-
-def trimmed(wave, rate_hz=16000):
-    """Without what is 40 dB below the loudest 20 ms, at the ends: resemblyzer's own voice detector needs a C extension."""
-    power = np.array([np.mean(wave[i: i + 320] ** 2) for i in range(0, max(1, len(wave) - 320), 320)])
-    loud = np.flatnonzero(power > power.max() * 1e-4)
-    return wave[loud[0] * 320: (loud[-1] + 1) * 320] if len(loud) else wave
 
 
 def main():

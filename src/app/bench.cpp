@@ -6,8 +6,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
-#include <fstream>
-#include <iterator>
 #include <span>
 #include <thread>
 #include <utility>
@@ -18,6 +16,7 @@
 #include "src/app/speak.h"
 #include "src/app/stream_client.h"
 #include "src/core/json_string.h"
+#include "src/core/small_file.h"
 
 namespace tts {
 namespace {
@@ -56,11 +55,6 @@ std::string to_line(const std::string& name, const Quantiles& q) {
                    q.most);
 }
 
-std::string read_file(const char* path) {
-  std::ifstream file(path);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
 // Of a library that is in memory, what its file is called after links are followed: "libopus.so.0.8.0".
 std::string file_of_library(const std::string& maps, const std::string& name) {
   const std::size_t at = maps.find("/" + name);
@@ -70,7 +64,7 @@ std::string file_of_library(const std::string& maps, const std::string& name) {
 
 // What the caller has said of libraries is kept; the others are told by their files.
 Machine describe_machine(Machine machine) {
-  const std::string cpu = read_file("/proc/cpuinfo");
+  const std::string cpu = read_small_file("/proc/cpuinfo");
   machine.cpu = cpu_name(cpu);
   if (machine.cpu.empty()) machine.cpu = "unknown CPU";
   machine.threads = static_cast<int>(std::thread::hardware_concurrency());
@@ -82,13 +76,13 @@ Machine describe_machine(Machine machine) {
        {"avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_tile", "amx_bf16", "amx_int8"}) {
     if (flags.find(std::string(" ") + feature + " ") != std::string::npos) machine.features.emplace_back(feature);
   }
-  const std::string memory = read_file("/proc/meminfo");
+  const std::string memory = read_small_file("/proc/meminfo");
   if (const std::size_t at = memory.find("MemTotal:"); at != std::string::npos) {
     machine.memory_mb = std::strtod(memory.c_str() + at + 9, nullptr) / 1024;
   }
   utsname system{};
   if (::uname(&system) == 0) machine.system = std::string(system.sysname) + " " + system.release;
-  const std::string maps = read_file("/proc/self/maps");
+  const std::string maps = read_small_file("/proc/self/maps");
   for (const char* name : {"libtorch_cpu", "libdnnl", "libopenblas", "libmkl_core", "libopus"}) {
     if (const std::string file = file_of_library(maps, name); !file.empty()) machine.libraries.emplace_back(name, file);
   }
@@ -108,28 +102,28 @@ std::string utc_now() {
   return text;
 }
 
+double ms_since(Clock::time_point start) {
+  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+}
+
+}  // namespace
+
 void read_memory(BenchReport& report) {
   const MemoryUse memory = memory_use();
   report.rss_mb = memory.rss_mb;
   report.peak_rss_mb = memory.peak_rss_mb;
 }
 
-double ms_since(Clock::time_point start) {
-  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
-}
-
-std::string text_of(const BenchCommand& command) {
+std::string bench_text(const BenchCommand& command) {
   return command.text.empty() ? kText : command.text;
 }
-
-}  // namespace
 
 void describe(BenchReport& report, const BenchCommand& command) {
   report.machine = describe_machine(std::move(report.machine));
   report.started = utc_now();
   report.commit = command.commit;
   report.voice = command.voice;
-  report.text = text_of(command);
+  report.text = bench_text(command);
 }
 
 Result<void> bench(BenchReport& report, Synthesizer& synthesizer, const BenchCommand& command,
@@ -399,6 +393,16 @@ std::string to_json(const BenchReport& report) {
         .raw("audio_ms", to_json(report.audio_ms))
         .raw("stages", stages.done());
   }
+  if (!report.stages_alone.empty()) {
+    std::vector<std::string> stages;
+    for (const StageReport& each : report.stages_alone) {
+      JsonObject stage;
+      stage.text("stage", each.stage);
+      if (each.at > 0) stage.integer("at", each.at);
+      stages.push_back(stage.text("unit", each.unit).raw("spread", to_json(each.spread)).done());
+    }
+    json.raw("stages_alone", json_list(stages));
+  }
   if (report.socket_first_packet_ms) json.raw("socket_first_packet_ms", to_json(*report.socket_first_packet_ms));
   if (!report.loads.empty()) json.raw("streams", streams_to_json(report));
   return json.real("rss_mb", report.rss_mb).real("peak_rss_mb", report.peak_rss_mb).done() + "\n";
@@ -414,6 +418,13 @@ std::string to_text(const BenchReport& report) {
     out += to_line("audio, ms", report.audio_ms);
     for (const auto& [name, value] : report.stages) out += to_line("  " + name, value);
     out += formatted("\nRSS %.0f MB, peak %.0f MB\n", report.rss_mb, report.peak_rss_mb);
+  }
+  if (!report.stages_alone.empty()) {
+    out += "\nstages alone\n";
+    for (const StageReport& each : report.stages_alone) {
+      const std::string at = each.at > 0 ? " " + std::to_string(each.at) : "";
+      out += to_line("  " + each.stage + at + ", " + each.unit, each.spread);
+    }
   }
   if (!report.loads.empty()) {
     out += "\n";

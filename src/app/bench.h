@@ -25,6 +25,14 @@ struct Machine {
   std::vector<std::pair<std::string, std::string>> libraries;  ///< name and version
 };
 
+/// A stage that was measured alone.
+struct StageReport {
+  std::string stage;
+  int at = 0;  ///< positions of a prefill, rows of a decode step; 0: of neither
+  std::string unit;
+  Quantiles spread;
+};
+
 struct BenchReport {
   Machine machine;
   std::string started;  ///< UTC, ISO 8601
@@ -38,8 +46,9 @@ struct BenchReport {
   Quantiles rtf;             ///< inference-thread time per audio time
   Quantiles audio_ms;
   std::vector<std::pair<std::string, Quantiles>> stages;  ///< UtteranceMetrics, ms
-  std::optional<Quantiles> socket_first_packet_ms;        ///< text and flush sent -> first binary frame received
-  double rss_mb = 0;                                      ///< after the runs
+  std::vector<StageReport> stages_alone;
+  std::optional<Quantiles> socket_first_packet_ms;  ///< text and flush sent -> first binary frame received
+  double rss_mb = 0;                                ///< after the runs
   double peak_rss_mb = 0;
   LoadOptions load;               ///< of all loads, but for the number of streams
   std::vector<LoadReport> loads;  ///< in order of streams
@@ -55,6 +64,12 @@ struct BenchNews {
   std::function<void(const std::string&)> now;   ///< how it stands, about every second; may be empty
   std::function<void(const std::string&)> line;  ///< what is finished; may be empty
 };
+
+/// What is said: the command's text, or a fixed one.
+[[nodiscard]] std::string bench_text(const BenchCommand& command);
+
+/// Fills rss_mb and peak_rss_mb.
+void read_memory(BenchReport& report);
 
 /// What a report says of itself: machine, time, and what the command says of it.
 void describe(BenchReport& report, const BenchCommand& command);

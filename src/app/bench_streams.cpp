@@ -6,7 +6,6 @@
 #include <cstdlib>
 #include <exception>
 #include <fstream>
-#include <iterator>
 #include <memory>
 #include <random>
 #include <span>
@@ -32,6 +31,7 @@
 
 #include "src/core/cpu_time.h"
 #include "src/core/json_string.h"
+#include "src/core/small_file.h"
 #include "streaming/protocol.h"
 
 namespace tts {
@@ -61,11 +61,6 @@ double to_ms(Clock::duration duration) {
 
 double to_seconds(Clock::duration duration) {
   return std::chrono::duration<double>(duration).count();
-}
-
-std::string read_file(const std::string& path) {
-  std::ifstream file(path);
-  return {std::istreambuf_iterator<char>(file), {}};
 }
 
 // "VmRSS:   1234 kB" of /proc/self/status in MB.
@@ -533,7 +528,7 @@ class ThereObserver final : public Observer {
     }
     seen.memory = memory_use(pid_);
     // After the name in parentheses: utime and stime are the 12th and 13th words.
-    const std::string stat = read_file("/proc/" + pid_ + "/stat");
+    const std::string stat = read_small_file("/proc/" + pid_ + "/stat");
     std::istringstream words(stat.substr(std::min(stat.rfind(')') + 1, stat.size())));
     std::string word;
     for (int i = 0; i < 11; ++i) words >> word;
@@ -564,7 +559,7 @@ Quantiles quantiles(std::vector<double> values) {
 }
 
 MemoryUse memory_use(const std::string& pid) {
-  const std::string status = read_file("/proc/" + pid + "/status");
+  const std::string status = read_small_file("/proc/" + pid + "/status");
   return {status_mb(status, "VmRSS:"), status_mb(status, "VmHWM:")};
 }
 

@@ -59,6 +59,7 @@ examples:
   sonorant bench
   sonorant bench --json --runs 50 --socket > bench.json
   sonorant bench --runs 0 --streams 1,4,8,16 --seconds 30 --json > streams.json
+  sonorant bench --runs 0 --stages
   sonorant bench --runs 0 --search)";
 
 constexpr const char* kFetchHelp = R"(
@@ -170,6 +171,7 @@ std::variant<Invocation, Exit> parse_command_line(std::span<const std::string> a
   bench_app->add_option("--voice", bench.voice, "id of the voice (starter)");
   bench_app->add_option("--lang", bench.lang, "language of the text (en)");
   bench_app->add_flag("--socket", bench.socket, "also from a WebSocket client's text to its first audio packet");
+  bench_app->add_flag("--stages", bench.stages, "also each stage alone: front end, prefill, decode steps, .. Opus");
   bench_app->add_option("--streams", bench.streams, "so many listeners at once, each number for itself")
       ->delimiter(',')
       ->check(CLI::Range(1, 10'000))

@@ -49,6 +49,8 @@ struct BenchCommand {
   bool json = false;
   bool socket = false;  ///< also through a WebSocket and an in-process server
 
+  bool stages = false;  ///< also the stages alone
+
   std::vector<int> streams;  ///< numbers of live streams to measure, each for itself; empty: none
   bool search = false;       ///< find the largest number that holds
   double seconds = 20;       ///< of each load

@@ -195,6 +195,24 @@ Result<void> measure_here(BenchReport& report, const BenchCommand& command, cons
                           Surroundings& surroundings) {
   report.threads = config.engine.threads;
   report.max_utterances = config.engine.max_utterances;
+  if (command.stages) {  // before there is an engine: a stage is alone on the machine
+    const BenchNews news = news_on(surroundings);
+    const auto progress = [&](std::string_view what) {
+      if (news.now) news.now(std::string(what));
+    };
+    for (StageFigures& each :
+         surroundings.measure_stages(config, command, bench_text(command), progress, g_stop_bench)) {
+      report.stages_alone.push_back({each.stage, each.at, each.unit, quantiles(std::move(each.values))});
+    }
+    progress("");
+    const bool is_all = command.runs == 0 && command.streams.empty() && !command.search;
+    if (is_all || g_stop_bench) {
+      describe(report, command);
+      read_memory(report);
+      report.interrupted = g_stop_bench;
+      return {};
+    }
+  }
   const auto synthesizer = surroundings.make_synthesizer(config);
   if (auto done = bench(report, *synthesizer, command, g_stop_bench); !done) return done;
   const bool has_streams = command.search || !command.streams.empty();

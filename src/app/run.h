@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <istream>
 #include <memory>
@@ -7,12 +8,15 @@
 #include <ostream>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
+#include "src/app/cli.h"
 #include "src/app/config.h"
 #include "src/app/cpu_environment.h"
 #include "src/app/paths.h"
+#include "src/engine/stage_bench.h"
 #include "src/engine/synthesizer.h"
 
 namespace tts {
@@ -23,6 +27,11 @@ struct Surroundings {
   std::optional<DataPaths> data;
   /// Throws std::exception with one line when the voices cannot be had.
   std::function<std::unique_ptr<Synthesizer>(const Config&)> make_synthesizer;
+  /// `sonorant bench --stages`; throws std::exception with one line.
+  std::function<std::vector<StageFigures>(const Config&, const BenchCommand&, const std::string& text,
+                                          const std::function<void(std::string_view)>& progress,
+                                          const std::atomic<bool>& stop)>
+      measure_stages;
   std::istream& in;
   std::ostream& out;
   std::ostream& err;

@@ -7,6 +7,7 @@
 #include <deque>
 #include <exception>
 #include <limits>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <random>
@@ -332,8 +333,9 @@ class Engine final : public Synthesizer {
   const QualityRule quality_rule_;
   Quality quality_;
   RenderTimes render_times_;
-  double prefill_seconds_ = 0;  // the slowest of late
-  bool out_of_slots_ = false;   // until a segment's tokens are all drawn
+  std::map<const void*, int> render_calls_;  // being made, by the networks of their group
+  double prefill_seconds_ = 0;               // the slowest of late
+  bool out_of_slots_ = false;                // until a segment's tokens are all drawn
   std::optional<Clock::time_point> prefill_held_up_;
 
   BoundedQueue<TextJob> text_queue_;  // full: speak() answers overloaded
@@ -942,6 +944,8 @@ bool Engine::render(Lock& lock) {
     v.together = config_.render_batch > 0 ? config_.render_batch : task->voice->render_batch();
     if (v.together > 1 && !v.rendering && segment.stream) {
       v.group = segment.stream->render_group(v.fresh, v.tokens_done);
+      const auto calls = render_calls_.find(v.group.networks);
+      if (calls != render_calls_.end() && calls->second >= task->voice->render_calls()) continue;
     }
     views.push_back(v);
     owners.push_back(task);
@@ -958,6 +962,8 @@ bool Engine::render(Lock& lock) {
     jobs.push_back({.stream = segment.stream.get(), .tokens = tokens.back(), .last = segment.tokens_done});
     begin_chunk(task, views[i].lead);
   }
+  const RenderGroup group = views[chosen.front()].group;
+  if (group.networks != nullptr) ++render_calls_[group.networks];
   wake_tokens();
   lock.unlock();
 
@@ -975,7 +981,11 @@ bool Engine::render(Lock& lock) {
   Spent share = watch.spent();
   const auto made_at = Clock::now();
   lock.lock();
-  if (what.empty()) render_times_.took(views[chosen.front()].group, jobs.size(), share.ms / 1000);
+  if (group.networks != nullptr) {
+    if (--render_calls_[group.networks] == 0) render_calls_.erase(group.networks);
+    if (what.empty()) render_times_.took(group, jobs.size(), share.ms / 1000);
+    wake_audio();
+  }
   share.ms /= static_cast<double>(jobs.size());
   share.cpu_seconds /= static_cast<double>(jobs.size());
   for (std::size_t i = 0; i < jobs.size(); ++i) {

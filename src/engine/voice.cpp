@@ -8,16 +8,19 @@
 #include <utility>
 #include <variant>
 
+#include <c10/core/Device.h>
 #include <c10/core/InferenceMode.h>
 
 #include "models/acoustic.h"
 #include "models/acoustic_guard.h"
 #include "models/cfm_model.h"
+#include "models/cfm_windows.h"
 #include "models/guarded_decoder.h"
 #include "models/make_token_model.h"
 #include "models/manifest.h"
 #include "models/token_slots.h"
 #include "models/vits_model.h"
+#include "models/vits_windows.h"
 #include "models/voice_reference.h"
 #include "src/core/log.h"
 #include "src/engine/file_stamp.h"
@@ -62,7 +65,7 @@ struct Networks {
   Networks(const VoiceManifest& m, const NetworkOptions& options, std::uint64_t promised)
       : t2s(make_token_model(m.t2s.config, WeightScope(load_weights(m.t2s.file), "model"), options.t2s,
                              options.device)),
-        acoustic(load_acoustic(with_flow(m, options), options.acoustic)),
+        acoustic(load_acoustic(with_flow(m, options), options)),
         flow_steps(flow_steps_of(with_flow(m, options))),
         row_bytes(t2s->row_bytes(kSlotPositions)),
         slots(*t2s, count_slots(m.id, options, *t2s, row_bytes, promised), kSlotPositions),
@@ -88,20 +91,49 @@ struct Networks {
 
   /// Never moved: streams and speakers point into it.
   using Acoustic = std::variant<std::unique_ptr<const AcousticModel>, std::unique_ptr<const VitsModel>,
-                                std::unique_ptr<const CfmModel>>;
-  static Acoustic load_acoustic(const VoiceManifest& m, PrecisionChoice wish) {
+                                std::unique_ptr<const CfmModel>, std::unique_ptr<const VitsWindows>,
+                                std::unique_ptr<const CfmWindows>>;
+  static Acoustic load_acoustic(const VoiceManifest& m, const NetworkOptions& options) {
+    const PrecisionChoice wish = options.acoustic;
     if (!m.published) {
       return make_guarded<AcousticModel>(wish, m.id, [&](Precision precision) {
         return std::make_unique<const AcousticModel>(load_acoustic_model(m, precision));
       });
     }
     const WeightScope weights(load_weights(m.acoustic.file));
-    if (!uses_flow_matching(m.published->form)) {
+    const bool flow = uses_flow_matching(m.published->form);
+    if (const auto device = acoustic_device(options)) {
+      const auto there = [&](at::ScalarType type) {
+        WindowOptions windows;
+        windows.placement = {*device, type};
+        return windows;
+      };
+      if (!flow) {
+        return make_guarded_windows<VitsWindows>(wish, m.id, [&](at::ScalarType type) {
+          return std::make_unique<const VitsWindows>(weights, *m.published, there(type));
+        });
+      }
+      return make_guarded_windows<CfmWindows>(wish, m.id, [&](at::ScalarType type) {
+        return std::make_unique<const CfmWindows>(weights, WeightScope(load_weights(m.vocoder.file)), *m.published,
+                                                  there(type));
+      });
+    }
+    if (!flow) {
       return make_guarded<VitsModel>(wish, m.id, [&](Precision precision) {
         return std::make_unique<const VitsModel>(weights.with(precision), *m.published);
       });
     }
     return std::make_unique<const CfmModel>(weights, WeightScope(load_weights(m.vocoder.file)), *m.published);
+  }
+
+  /// The GPU that is asked for, if libtorch can compute there.
+  static std::optional<at::Device> acoustic_device(const NetworkOptions& options) {
+    const auto gpu = cuda_device_of(options.device);
+    if (!gpu) return std::nullopt;
+    const at::Device device(at::kCUDA, static_cast<at::DeviceIndex>(*gpu));
+    if (has_device(device)) return device;
+    get_logger("engine")->info("acoustic networks stay on the CPU: this libtorch has no CUDA");
+    return std::nullopt;
   }
 
   const std::unique_ptr<const TokenModel> t2s;
@@ -126,7 +158,8 @@ struct Networks {
   mutable Head head;  ///< behind head_once
 };
 
-using Speaker = std::variant<AcousticModel::Speaker, VitsModel::Speaker, CfmModel::Speaker>;
+using Speaker = std::variant<AcousticModel::Speaker, VitsModel::Speaker, CfmModel::Speaker, VitsWindows::Speaker,
+                             CfmWindows::Speaker>;
 
 /// What of the reference goes before every text.
 struct Prompt {
@@ -165,6 +198,12 @@ class ManifestVoice final : public Voice {
   int lookahead_tokens() const override { return lookahead_tokens_; }
   double tokens_per_second() const override { return 25.0; }
   int flow_steps() const override { return networks_->flow_steps; }
+  int render_batch() const override {
+    return with_windows(1, [](const auto& model) { return static_cast<int>(model.max_batch()); });
+  }
+  int render_calls() const override {
+    return with_windows(Voice::render_calls(), [](const auto& model) { return static_cast<int>(model.lanes()); });
+  }
   std::unique_ptr<SegmentStream> begin(const SegmentRequest& request) const override;
 
   [[nodiscard]] const TokenModel& t2s() const { return *networks_->t2s; }
@@ -188,19 +227,28 @@ class ManifestVoice final : public Voice {
         return std::make_unique<AcousticStream>(
             std::get<0>(networks_->acoustic)->begin(phonemes, std::get<0>(speaker_), options));
       case 1:
-        return std::get<1>(networks_->acoustic)->begin(phonemes, std::get<1>(speaker_), options);
+        return begin_renderer<1>(phonemes, options);
+      case 2:
+        return begin_renderer<2>(phonemes, options);
+      case 3:
+        return begin_renderer<3>(phonemes, options);
       default:
-        return std::get<2>(networks_->acoustic)->begin(phonemes, std::get<2>(speaker_), options);
+        return begin_renderer<4>(phonemes, options);
     }
   }
   [[nodiscard]] int useful(std::int64_t known, int count) const {
+    const auto settled = [&](const auto& model) { return static_cast<int>(model->policy().useful(known, count)); };
     switch (networks_->acoustic.index()) {
       case 0:
         return count;
       case 1:
-        return static_cast<int>(std::get<1>(networks_->acoustic)->policy().useful(known, count));
+        return settled(std::get<1>(networks_->acoustic));
+      case 2:
+        return settled(std::get<2>(networks_->acoustic));
+      case 3:
+        return settled(std::get<3>(networks_->acoustic));
       default:
-        return static_cast<int>(std::get<2>(networks_->acoustic)->policy().useful(known, count));
+        return settled(std::get<4>(networks_->acoustic));
     }
   }
   [[nodiscard]] SamplingParams sampling(const SamplingOptions& wish) const {
@@ -219,17 +267,41 @@ class ManifestVoice final : public Voice {
   }
 
  private:
+  template <std::size_t kForm>
+  [[nodiscard]] std::unique_ptr<TokenRenderer> begin_renderer(std::span<const std::int32_t> phonemes,
+                                                              const AcousticOptions& options) const {
+    return std::get<kForm>(networks_->acoustic)->begin(phonemes, std::get<kForm>(speaker_), options);
+  }
+  /// What `get` says of the networks on a device; `otherwise` on the CPU.
+  template <class Get>
+  [[nodiscard]] int with_windows(int otherwise, const Get& get) const {
+    if (const auto* vits = std::get_if<3>(&networks_->acoustic)) return get(**vits);
+    if (const auto* cfm = std::get_if<4>(&networks_->acoustic)) return get(**cfm);
+    return otherwise;
+  }
+
   void prepare(const VoiceManifest& manifest) {
     pause_ms_ = manifest.pause_ms;
     phoneme_limit_ =
         static_cast<std::int32_t>(std::min(manifest.published->phonemes, manifest.t2s.config.phoneme_vocab));
     PreparedReference reference = load_reference(manifest);
-    if (networks_->acoustic.index() == 1) {
-      speaker_ = std::get<1>(networks_->acoustic)->make_speaker(reference.references);
-    } else {
-      speaker_ = std::get<2>(networks_->acoustic)
-                     ->make_speaker(reference.references.front(), reference.mel, reference.prompt_tokens,
-                                    reference.prompt_phonemes);
+    const auto of_recordings = [&](const auto& model) { return model->make_speaker(reference.references); };
+    const auto of_prompt = [&](const auto& model) {
+      return model->make_speaker(reference.references.front(), reference.mel, reference.prompt_tokens,
+                                 reference.prompt_phonemes);
+    };
+    switch (networks_->acoustic.index()) {
+      case 1:
+        speaker_ = of_recordings(std::get<1>(networks_->acoustic));
+        break;
+      case 2:
+        speaker_ = of_prompt(std::get<2>(networks_->acoustic));
+        break;
+      case 3:
+        speaker_ = of_recordings(std::get<3>(networks_->acoustic));
+        break;
+      default:
+        speaker_ = of_prompt(std::get<4>(networks_->acoustic));
     }
     prompt_ = {std::move(reference.prompt_tokens), std::move(reference.prompt_phonemes),
                std::move(reference.prompt_bert)};

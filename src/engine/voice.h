@@ -4,6 +4,7 @@
 #include <exception>
 #include <filesystem>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -102,6 +103,8 @@ class Voice {
   [[nodiscard]] virtual int flow_steps() const { return 0; }
   /// Chunks of different streams that are worth rendering in one call, at most.
   [[nodiscard]] virtual int render_batch() const { return 1; }
+  /// Calls for streams of one group's networks that are worth making at once: more would wait for each other.
+  [[nodiscard]] virtual int render_calls() const { return std::numeric_limits<int>::max(); }
 };
 
 /// How the networks of a model are held in memory, and how its flow is solved.

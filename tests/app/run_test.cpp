@@ -39,6 +39,16 @@ TEST_SUITE("app/run") {
             if (!engine_error.empty()) throw std::runtime_error(engine_error);
             return std::make_unique<FakeSynthesizer>();
           },
+          .measure_stages =
+              [](const Config&, const BenchCommand& command, const std::string& text, const auto& progress,
+                 const std::atomic<bool>& stop) {
+                if (command.voice == "nobody") throw std::runtime_error("voice: there is no \"nobody\"");
+                progress("decode step");
+                CHECK(!text.empty());
+                CHECK(!stop);
+                return std::vector<StageFigures>{{"front_end", 0, "us/character", {3, 1, 2}},
+                                                 {"decode_step", 8, "ms", {0.5}}};
+              },
           .in = in,
           .out = out_stream,
           .err = err_stream,
@@ -61,6 +71,21 @@ TEST_SUITE("app/run") {
       CHECK(err.find(words) != std::string::npos);
     }
   };
+
+  TEST_CASE("bench measures the stages alone, without an engine") {
+    Program program;
+    program.engine_error = "no engine is wanted";
+    CHECK(program.run({"bench", "--stages", "--runs", "0"}) == 0);
+    CHECK(program.out.find("front_end, us/character") != std::string::npos);
+    CHECK(program.out.find("decode_step 8, ms") != std::string::npos);
+    CHECK(program.run({"bench", "--stages", "--runs", "0", "--json"}) == 0);
+    CHECK(program.out.find(R"("stages_alone": [{"stage": "front_end", "unit": "us/character", "spread": {"p50": 2,)") !=
+          std::string::npos);
+    CHECK(program.out.find(R"({"stage": "decode_step", "at": 8, "unit": "ms", "spread": {"p50": 0.5,)") !=
+          std::string::npos);
+    program.fails({"bench", "--stages", "--runs", "0", "--voice", "nobody"}, "there is no \"nobody\"");
+    program.fails({"bench", "--stages", "--runs", "1"}, "no engine is wanted");
+  }
 
   TEST_CASE("say writes the file and reports") {
     Program program;

@@ -27,6 +27,8 @@ struct Steps {
   std::mutex mutex;
   std::vector<std::size_t> rows;
   std::vector<std::size_t> chunks;
+  std::atomic<int> calls{0};  // that render, now
+  int most_calls = 0;         // and at once
   std::atomic<int> in_use{0};
   std::atomic<int> prefills{0};
 };
@@ -81,9 +83,11 @@ class FakeStream final : public SegmentStream {
     {
       const std::lock_guard lock(steps_.mutex);
       steps_.chunks.push_back(jobs.size());
+      steps_.most_calls = std::max(steps_.most_calls, ++steps_.calls);
     }
     if (step_.count() > 0) std::this_thread::sleep_for(step_);
     SegmentStream::render_together(jobs);
+    --steps_.calls;
     for (Job& job : jobs) {
       if (std::find(job.tokens.begin(), job.tokens.end(), 95) != job.tokens.end()) job.fail(Errc::overloaded, "full");
     }
@@ -134,6 +138,7 @@ class FakeVoice final : public Voice {
   double tokens_per_second() const override { return 25; }
   int flow_steps() const override { return 8; }
   int render_batch() const override { return together_; }
+  int render_calls() const override { return together_ > 1 ? 2 : 1000; }
   int slots_in_use() const { return steps_.in_use; }
   int prefills() const { return steps_.prefills; }
   int asked_flow_steps() const { return flow_steps_; }
@@ -146,6 +151,11 @@ class FakeVoice final : public Voice {
   std::size_t most_chunks() const {
     const std::lock_guard lock(steps_.mutex);
     return steps_.chunks.empty() ? 0 : *std::max_element(steps_.chunks.begin(), steps_.chunks.end());
+  }
+  /// Of these calls, how many at once.
+  int most_calls() const {
+    const std::lock_guard lock(steps_.mutex);
+    return steps_.most_calls;
   }
   std::vector<std::uint64_t> seeds() const {
     const std::lock_guard lock(mutex_);
@@ -730,7 +740,7 @@ TEST_SUITE("engine") {
 
   TEST_CASE("chunks of several utterances are rendered in one call, and sound as they do alone") {
     EngineConfig config;
-    config.audio_threads = 1;
+    config.audio_threads = 5;
     config.limits.max_utterances = 32;
     config.admission.max_load = 1e6;
     const Fixture f(config, 300us, 1000, 8);
@@ -757,6 +767,7 @@ TEST_SUITE("engine") {
     }
     CHECK(f.voice->most_chunks() > 1);
     CHECK(f.voice->most_chunks() <= 8);
+    CHECK(f.voice->most_calls() <= 2);
   }
 
   TEST_CASE("random cancels, failures and lost listeners leak neither slots nor utterances") {

@@ -9,6 +9,7 @@
 #include <c10/core/InferenceMode.h>
 
 #include "models/acoustic_guard.h"
+#include "models/cfm_windows.h"
 #include "models/vits_windows.h"
 #include "models/window_plan.h"
 #include "tests/doctest.h"
@@ -287,6 +288,57 @@ TEST_SUITE("models/windows") {
     }
   }
 
+  TEST_CASE("v3 and v4 in windows sound as the streaming networks do, in any chunking, alone and together") {
+    const c10::InferenceMode inference;
+    for (const ModelForm form : {ModelForm::v3, ModelForm::v4}) {
+      for (const bool awaited : {false, true}) {
+        CAPTURE(to_string(form));
+        CAPTURE(awaited);
+        PublishedConfig config = small_config(form);
+        if (awaited) config.lookahead = std::nullopt;
+        if (form == ModelForm::v4) config.flow.guidance = 0.7;
+        const CfmModel plain(generated(), generated(), config);
+        const CfmWindows windows(generated(), generated(), config, {});
+        const PreparedReference r = small_reference(config, 1);
+        const auto plain_speaker = plain.make_speaker(r.references[0], r.mel, r.prompt_tokens, r.prompt_phonemes);
+        const auto speaker = windows.make_speaker(r.references[0], r.mel, r.prompt_tokens, r.prompt_phonemes);
+        const std::vector<std::size_t> lengths =
+            awaited ? std::vector<std::size_t>{70} : std::vector<std::size_t>{1, 33, 90};
+        const auto options_of = [](std::size_t n) {
+          return AcousticOptions{.seed = n, .speed = n == 33 ? 0.9 : 1.0, .prompt_frames = n == 90 ? 30 : 0};
+        };
+        std::vector<std::vector<float>> want;
+        std::vector<std::vector<std::int32_t>> all;
+        std::vector<std::unique_ptr<TokenRenderer>> streams;
+        std::vector<TokenRenderer::Job> jobs;
+        for (const std::size_t n : lengths) {
+          CAPTURE(n);
+          all.push_back(some_tokens(n));
+          want.push_back(speak(*plain.begin(kWords, plain_speaker, options_of(n)), all.back(), n));
+          CHECK(distance(speak(*windows.begin(kWords, speaker, options_of(n)), all.back(), 12), want.back()) < 1e-4);
+          streams.push_back(windows.begin(kWords, speaker, options_of(n)));
+        }
+        for (std::size_t i = 0; i < lengths.size(); ++i) {
+          jobs.push_back({.stream = streams[i].get(), .tokens = all[i], .last = true});
+        }
+        streams[0]->push_together(jobs);
+        for (std::size_t i = 0; i < lengths.size(); ++i) {
+          CAPTURE(lengths[i]);
+          CHECK(!jobs[i].failure);
+          CHECK(distance(jobs[i].samples, want[i]) < 1e-4);
+        }
+        if (awaited) continue;
+        const auto stream = windows.begin(kWords, speaker, {});
+        std::size_t first = 0;
+        while (stream->push({all.back().data() + first, 1}, false).empty()) ++first;
+        CHECK(first + 1 == static_cast<std::size_t>(*windows.first_audio_tokens()));
+        const std::vector<std::int32_t> bad{64};
+        CHECK_THROWS_AS((void)stream->push(bad, false), ModelError);
+        CHECK(windows.begin(kWords, speaker, {})->push({}, true).empty());
+      }
+    }
+  }
+
   TEST_CASE("numbers of a device are taken where they sound as float32 does") {
     const auto weights = std::make_shared<GeneratedWeights>();
     const PublishedConfig config = small_config(ModelForm::v2);
@@ -301,10 +353,10 @@ TEST_SUITE("models/windows") {
       return std::make_unique<const VitsWindows>(WeightScope(weights), config, options);
     };
     using Types = std::vector<at::ScalarType>;
-    const auto plain = make_guarded_windows(PrecisionChoice::fp32, "small", make);
+    const auto plain = make_guarded_windows<VitsWindows>(PrecisionChoice::fp32, "small", make);
     CHECK(made == Types{at::kFloat});
     made.clear();
-    const auto reduced = make_guarded_windows(PrecisionChoice::automatic, "small", make);
+    const auto reduced = make_guarded_windows<VitsWindows>(PrecisionChoice::automatic, "small", make);
     CHECK(made == Types{at::kFloat, at::kHalf, at::kBFloat16});
     const AcousticDrift drift = acoustic_drift(guard_wave(*plain), guard_wave(*reduced));
     CHECK(drift.passes());
@@ -313,7 +365,8 @@ TEST_SUITE("models/windows") {
       if (type != at::kFloat) throw ModelError("not on this device");
       return make(type);
     };
-    CHECK(guard_wave(*make_guarded_windows(PrecisionChoice::bf16, "small", half_fails)) == guard_wave(*plain));
+    CHECK(guard_wave(*make_guarded_windows<VitsWindows>(PrecisionChoice::bf16, "small", half_fails)) ==
+          guard_wave(*plain));
   }
 
   TEST_CASE("a device that this build knows nothing of is refused by name") {
