@@ -1,7 +1,9 @@
 #include "models/bf16_hifigan.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <utility>
 
 namespace tts {
 namespace {
@@ -43,13 +45,32 @@ void Bf16Hifigan::add_stage(const Upsampling& up) {
                      .channels = up.out,
                      .left = up.left,
                      .right = up.right,
-                     .blocks = {}});
+                     .blocks = {},
+                     .owners = {},
+                     .margin = 0});
 }
 
 void Bf16Hifigan::add_block(std::span<const Conv> first, std::span<const Conv> second) {
   std::vector<Pair> pairs;
   for (std::size_t i = 0; i < first.size(); ++i) pairs.push_back({make_conv(first[i]), make_conv(second[i])});
-  stages_.back().blocks.push_back(std::move(pairs));
+  Stage& stage = stages_.back();
+  stage.margin = std::max(stage.margin, pairs.front().first.margin());
+  stage.blocks.push_back(std::move(pairs));
+  // The longest kernel first, each to who has less to do.
+  std::vector<std::pair<std::int64_t, std::size_t>> costs;
+  for (std::size_t b = 0; b < stage.blocks.size(); ++b) {
+    std::int64_t cost = 0;
+    for (const Pair& pair : stage.blocks[b]) cost += pair.first.cost() + pair.second.cost();
+    costs.emplace_back(-cost, b);
+  }
+  std::sort(costs.begin(), costs.end());
+  stage.owners.resize(costs.size());
+  std::array<std::int64_t, 2> load{};
+  for (const auto& [cost, b] : costs) {
+    const int owner = load[0] <= load[1] ? 0 : 1;
+    stage.owners[b] = owner;
+    load[static_cast<std::size_t>(owner)] -= cost;
+  }
 }
 
 Bf16Hifigan::State Bf16Hifigan::initial_state(std::span<const float> condition) const {
@@ -89,6 +110,7 @@ std::vector<float> Bf16Hifigan::step(const float* frames, std::int64_t n, State&
   const std::int64_t until = std::max(state.in_done, last ? state.in.end() : state.in.end() - first.reach());
   RowWindow<Bf16>& to = stages_.empty() ? state.last : state.stages.front().in;
   to.append(until - state.in_done);
+  state.in.pad(first.margin());
   alignas(64) float sum[64];
   first.run(state.in, state.in_done, until, [&](const FirBlock& b) {
     const float* bias = state.start.data() + b.column;
@@ -121,21 +143,14 @@ void Bf16Hifigan::advance(std::size_t n, State& state, Next next, std::vector<fl
     const Next then = s.up_done + frames == certain ? next : Next::more;
     s.x.append(frames * stage.rate);
     s.activated.append(frames * stage.rate);
-    constexpr std::int64_t kRows = 24;
-    alignas(64) float made[kRows * 64];
-    for (const Bf16Weight::Panel& panel : stage.up.panels()) {
-      for (std::int64_t f = 0; f < frames; f += kRows) {
-        const std::int64_t frame = s.up_done + f;
-        Bf16Product p = stage.up.product(panel, s.in.row(frame - stage.left), s.in.channels(), s.in.channels());
-        p.rows = std::min(kRows, frames - f);
-        p.start = stage.up.bias() + panel.first;
-        p.out = made;
-        p.out_stride = 64;
-        k.product(p);
-        k.add({made, 64, p.rows, panel.columns}, nullptr, s.x.row(frame * stage.rate) + panel.first, kSlope,
-              s.activated.row(frame * stage.rate) + panel.first, c * stage.rate);
+    s.activated.pad(stage.margin);
+    SpareThread::share([&](SpareThread::Member& m) {
+      upsample(m.share(static_cast<std::int64_t>(stage.up.panels().size())), stage, s, frames);
+      m.meet();
+      for (std::size_t b = 0; b < stage.blocks.size(); ++b) {
+        if (m.count() == 1 || stage.owners[b] == m.index()) run_block(stage.blocks[b], s, s.blocks[b], then);
       }
-    }
+    });
     s.up_done += frames;
     s.in.drop_before(s.up_done - stage.left);
 
@@ -143,7 +158,6 @@ void Bf16Hifigan::advance(std::size_t n, State& state, Next next, std::vector<fl
     std::int64_t needed = s.x.end();
     std::int64_t x_needed = s.x.end();
     for (std::size_t b = 0; b < stage.blocks.size(); ++b) {
-      run_block(stage.blocks[b], s, s.blocks[b], then);
       least = std::min(least, s.blocks[b].pairs.back().done);
       needed = std::min(needed, stage.blocks[b].front().first.first_needed(s.blocks[b].pairs.front().middle_done));
       x_needed = std::min(x_needed, s.blocks[b].pairs.front().done);
@@ -164,6 +178,27 @@ void Bf16Hifigan::advance(std::size_t n, State& state, Next next, std::vector<fl
   } while (s.up_done < certain);
 }
 
+void Bf16Hifigan::upsample(SpareThread::Member::Range panels, const Stage& stage, State::Stage& s,
+                           std::int64_t frames) {
+  const Bf16Kernels& k = *bf16_kernels();
+  constexpr std::int64_t kRows = 24;
+  alignas(64) float made[kRows * 64];
+  for (const Bf16Weight::Panel& panel : stage.up.panels().subspan(
+           static_cast<std::size_t>(panels.first), static_cast<std::size_t>(panels.second - panels.first))) {
+    for (std::int64_t f = 0; f < frames; f += kRows) {
+      const std::int64_t frame = s.up_done + f;
+      Bf16Product p = stage.up.product(panel, s.in.row(frame - stage.left), s.in.channels(), s.in.channels());
+      p.rows = std::min(kRows, frames - f);
+      p.start = stage.up.bias() + panel.first;
+      p.out = made;
+      p.out_stride = 64;
+      k.product(p);
+      k.add({made, 64, p.rows, panel.columns}, nullptr, s.x.row(frame * stage.rate) + panel.first, kSlope,
+            s.activated.row(frame * stage.rate) + panel.first, stage.channels * stage.rate);
+    }
+  }
+}
+
 void Bf16Hifigan::run_block(const std::vector<Pair>& pairs, State::Stage& stage, State::Block& block, Next next) const {
   const Bf16Kernels& k = *bf16_kernels();
   const std::int64_t c = stage.x.channels();
@@ -176,6 +211,7 @@ void Bf16Hifigan::run_block(const std::vector<Pair>& pairs, State::Stage& stage,
     RowWindow<Bf16>& in = i == 0 ? stage.activated : p.in;
     const std::int64_t middle = std::max(p.middle_done, certain(pair.first, in.end()));
     p.middle.append(middle - p.middle_done);
+    if (i > 0) in.pad(pair.first.margin());
     pair.first.run(in, p.middle_done, middle, [&](const FirBlock& b) {
       k.round(b.values, kSlope, p.middle.row(b.row) + b.column, b.row_step * c);
     });
@@ -186,6 +222,7 @@ void Bf16Hifigan::run_block(const std::vector<Pair>& pairs, State::Stage& stage,
     if (i == 0) block.y.append(until - p.done);
     RowWindow<Bf16>* follower = i + 1 < pairs.size() ? &block.pairs[i + 1].in : nullptr;
     if (follower != nullptr) follower->append(until - p.done);
+    p.middle.pad(pair.second.margin());
     pair.second.run(p.middle, p.done, until, [&](const FirBlock& b) {
       float* y = block.y.row(b.row) + b.column;
       k.add(b.values, i == 0 ? stage.x.row(b.row) + b.column : y, y, kSlope,
@@ -201,6 +238,7 @@ void Bf16Hifigan::finish(State& state, bool ended, std::vector<float>& wave) con
   const std::int64_t until = std::max(state.last_done, ended ? state.last.end() : state.last.end() - last.reach());
   const std::size_t before = wave.size();
   wave.resize(before + static_cast<std::size_t>(until - state.last_done));
+  state.last.pad(last.margin());
   last.run(state.last, state.last_done, until, [&](const FirBlock& b) {
     for (std::int64_t r = 0; r < b.values.rows; ++r) {
       wave[before + static_cast<std::size_t>(b.row + r - state.last_done)] =

@@ -7,12 +7,14 @@
 
 #include "models/fir_conv.h"
 #include "models/row_window.h"
+#include "src/core/spare_thread.h"
 
 namespace tts {
 
 /// The HiFi-GAN generator of models/hifigan.h for CPUs with bfloat16 products: the same function of a stream up to that
 /// rounding. Sums and the residual signals stay in float32. Every layer takes what the one before it has made and keeps
-/// the past that it needs, so nothing is computed twice and any chunking gives the same samples to the last bit.
+/// the past that it needs, so nothing is computed twice and any chunking gives the same samples to the last bit. The
+/// blocks of a stage are shared with the caller's spare thread (spare_thread.h), to the same bits.
 class Bf16Hifigan {
  public:
   /// Float32 weights, convolutions as [out, kernel, in]; views that are read by the constructor only.
@@ -72,10 +74,14 @@ class Bf16Hifigan {
     Bf16Weight up;
     std::int64_t rate = 1, channels = 0, left = 0, right = 0;
     std::vector<std::vector<Pair>> blocks;
+    std::vector<int> owners;  ///< which of two threads runs a block, so that both have about as much to do
+    std::int64_t margin = 0;  ///< rows behind the upsampled signal that the blocks read
   };
   /// What follows after this: the stream's end, more of this step, or only a later step.
   enum class Next { end, more, later };
   void advance(std::size_t n, State& state, Next next, std::vector<float>& wave) const;
+  /// Some panels of the outputs of the next `frames` frames.
+  static void upsample(SpareThread::Member::Range panels, const Stage& stage, State::Stage& s, std::int64_t frames);
   void run_block(const std::vector<Pair>& pairs, State::Stage& stage, State::Block& block, Next next) const;
   void finish(State& state, bool ended, std::vector<float>& wave) const;
 

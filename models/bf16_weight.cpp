@@ -2,11 +2,15 @@
 
 #include <algorithm>
 
+#include "src/core/spare_thread.h"
+
 namespace tts {
 namespace {
 
 constexpr std::int64_t kLanes = 16;
 constexpr std::int64_t kMostVectors = 4;
+constexpr std::int64_t kTile = 12;                  ///< rows that the kernel takes at once at most
+constexpr std::int64_t kWorthSharing = 10'000'000;  ///< multiplications, some 90 us
 
 }  // namespace
 
@@ -86,14 +90,22 @@ void Bf16Weight::apply(const float* x, std::int64_t stride, std::int64_t rows, f
 
 void Bf16Weight::apply(const Bf16* x, std::int64_t stride, std::int64_t rows, float* y, std::int64_t y_stride,
                        bool relu, const float* start) const {
-  for (const Panel& panel : panels_) {
-    Bf16Product p = product(panel, x, stride, in_);
-    p.rows = rows;
-    p.start = (start != nullptr ? start : bias()) + panel.first;
-    p.out = y + panel.first;
-    p.out_stride = y_stride;
-    p.relu = relu;
-    bf16_kernels()->product(p);
+  const auto some = [&](const SpareThread::Member& m) {
+    const auto mine = m.share(rows, kTile);
+    for (const Panel& panel : panels_) {
+      Bf16Product p = product(panel, x + mine.first * stride, stride, in_);
+      p.rows = mine.second - mine.first;
+      p.start = (start != nullptr ? start : bias()) + panel.first;
+      p.out = y + mine.first * y_stride + panel.first;
+      p.out_stride = y_stride;
+      p.relu = relu;
+      bf16_kernels()->product(p);
+    }
+  };
+  if (rows * taps_ * in_ * out_ >= kWorthSharing) {
+    SpareThread::share(some);
+  } else {
+    some(SpareThread::Member());
   }
 }
 

@@ -105,7 +105,11 @@ std::int64_t FirConv::first_needed(std::int64_t done) const {
   return whole(done) - past();
 }
 
-void FirConv::run(RowWindow<Bf16>& x, std::int64_t from, std::int64_t until, const Sink& sink) const {
+std::int64_t FirConv::margin() const {
+  return reach() + (parts_.size() == 1 ? 0 : kPhases * dilation_) + 1;
+}
+
+void FirConv::run(const RowWindow<Bf16>& x, std::int64_t from, std::int64_t until, const Sink& sink) const {
   if (until <= from) return;
   if (parts_.size() == 1) {
     run_plain(x, from, until, sink);
@@ -114,10 +118,9 @@ void FirConv::run(RowWindow<Bf16>& x, std::int64_t from, std::int64_t until, con
   }
 }
 
-void FirConv::run_plain(RowWindow<Bf16>& x, std::int64_t from, std::int64_t until, const Sink& sink) const {
+void FirConv::run_plain(const RowWindow<Bf16>& x, std::int64_t from, std::int64_t until, const Sink& sink) const {
   constexpr std::int64_t kRows = 48;
   alignas(64) std::array<float, kRows * kPanel> made;
-  x.pad(reach() + 1);
   const Bf16Weight& weight = parts_.front();
   for (const Bf16Weight::Panel& panel : weight.panels()) {
     for (std::int64_t row = from; row < until; row += kRows) {
@@ -132,14 +135,13 @@ void FirConv::run_plain(RowWindow<Bf16>& x, std::int64_t from, std::int64_t unti
   }
 }
 
-void FirConv::run_fast(RowWindow<Bf16>& x, std::int64_t from, std::int64_t until, const Sink& sink) const {
+void FirConv::run_fast(const RowWindow<Bf16>& x, std::int64_t from, std::int64_t until, const Sink& sink) const {
   const std::int64_t d = dilation_;
   const std::int64_t block = kPhases * d;
   const std::int64_t first = from / block;
   const std::int64_t blocks = (until + block - 1) / block - first;
   // The window of output phase 0 of the first block begins here.
   const std::int64_t origin = first * block - past();
-  x.pad(reach() + block + 1);
 
   // The nine sequences, each a quarter as fast as the stream: row u * d + q.
   const std::int64_t length = (blocks + taps_ - 1) * d;

@@ -32,6 +32,10 @@ class FirConv {
 
   /// Samples on either side of its own that an output sample depends on.
   [[nodiscard]] std::int64_t reach() const { return (kernel_ - 1) / 2 * dilation_; }
+  /// Multiplications for a row of the output.
+  [[nodiscard]] std::int64_t cost() const {
+    return out_ * in_ * (parts_.size() == 1 ? kernel_ : static_cast<std::int64_t>(parts_.size()) * taps_ / 4);
+  }
   /// Zero rows that the window of the input begins with.
   [[nodiscard]] std::int64_t past() const { return reach() + pad_ * dilation_; }
   /// Rows of the input before this one are not needed for output rows from `done` on.
@@ -40,13 +44,15 @@ class FirConv {
   /// The last row up to `until` before which no work would be done again when the stream goes on there.
   [[nodiscard]] std::int64_t whole(std::int64_t until) const;
 
+  /// Rows behind the window's end that run() reads: they must have been made readable by RowWindow::pad.
+  [[nodiscard]] std::int64_t margin() const;
   using Sink = std::function<void(const FirBlock&)>;
   /// Output rows [from, until); those reach() from the window's end count on zeros behind it.
-  void run(RowWindow<Bf16>& x, std::int64_t from, std::int64_t until, const Sink& sink) const;
+  void run(const RowWindow<Bf16>& x, std::int64_t from, std::int64_t until, const Sink& sink) const;
 
  private:
-  void run_plain(RowWindow<Bf16>& x, std::int64_t from, std::int64_t until, const Sink& sink) const;
-  void run_fast(RowWindow<Bf16>& x, std::int64_t from, std::int64_t until, const Sink& sink) const;
+  void run_plain(const RowWindow<Bf16>& x, std::int64_t from, std::int64_t until, const Sink& sink) const;
+  void run_fast(const RowWindow<Bf16>& x, std::int64_t from, std::int64_t until, const Sink& sink) const;
 
   std::int64_t out_ = 0;
   std::int64_t in_ = 0;

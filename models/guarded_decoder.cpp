@@ -153,7 +153,9 @@ void GuardedDecoder::cure(const Fault& fault) {
                        onset < base_ + kNearStart || !options_.can_rewind;
     if (whole && given_out_ <= base_) keep = base_;
     const bool possible = keep == base_ || options_.can_rewind;
-    const bool useful = fault.verdict != Verdict::skip || keep <= onset;
+    // The last tokens before the limit, drawn again, come to the limit again.
+    const bool useful = (fault.verdict != Verdict::skip || keep <= onset) &&
+                        (fault.verdict != Verdict::babble || keep == base_);
     if (possible && useful && keep < drawn_.size()) {
       if (keep == base_ && !first_try_) {
         const auto from = drawn_.begin() + static_cast<std::ptrdiff_t>(base_);

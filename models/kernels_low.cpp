@@ -99,19 +99,29 @@ LowLinear::LowLinear(const LowKernels& kernels, LowFormat format, const float* w
   }
 }
 
-void LowLinear::apply(const float* x, std::int64_t ldx, std::int64_t m, float* y, std::int64_t ldy, LowRows& rows,
-                      bool relu) const {
+void LowLinear::take(const float* x, std::int64_t ldx, std::int64_t m, LowRows& rows) const {
   const std::int64_t unit = per_group(format_);
   const std::int64_t groups = whole(in_, unit) / unit;
-  std::uint32_t* q = rows.groups_.data();
   if (format_ == LowFormat::int8) {
-    float* scales = rows.scales_.data();
-    kernels_->quantise(x, ldx, m, in_, positive_, q, groups, scales);
-    kernels_->linear_int8(q, groups, scales, m, packed_, scales_.data(), shift_.data(), bias_.data(), groups, out_, y,
-                          ldy, relu);
+    kernels_->quantise(x, ldx, m, in_, positive_, rows.groups_.data(), groups, rows.scales_.data());
   } else {
-    kernels_->round(x, ldx, m, in_, q, groups);
-    kernels_->linear_bf16(q, groups, m, packed_, bias_.data(), groups, out_, y, ldy, relu);
+    kernels_->round(x, ldx, m, in_, rows.groups_.data(), groups);
+  }
+}
+
+void LowLinear::multiply(std::int64_t m, float* y, std::int64_t ldy, const LowRows& rows, bool relu, std::int64_t first,
+                         std::int64_t end) const {
+  if (end <= first) return;
+  const std::int64_t unit = per_group(format_);
+  const std::int64_t groups = whole(in_, unit) / unit;
+  const std::uint32_t* q = rows.groups_.data();
+  const std::uint32_t* packed = packed_ + first * groups;
+  if (format_ == LowFormat::int8) {
+    kernels_->linear_int8(q, groups, rows.scales_.data(), m, packed, scales_.data() + first,
+                          positive_ ? nullptr : shift_.data() + first, bias_.data() + first, groups, end - first,
+                          y + first, ldy, relu);
+  } else {
+    kernels_->linear_bf16(q, groups, m, packed, bias_.data() + first, groups, end - first, y + first, ldy, relu);
   }
 }
 

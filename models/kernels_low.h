@@ -97,7 +97,16 @@ class LowLinear {
 
   /// y[m, out] = x[m, in] W^T + b; x and y contiguous rows of ldx and ldy floats. `rows` has room for them.
   void apply(const float* x, std::int64_t ldx, std::int64_t m, float* y, std::int64_t ldy, LowRows& rows,
-             bool relu = false) const;
+             bool relu = false) const {
+    take(x, ldx, m, rows);
+    multiply(m, y, ldy, rows, relu, 0, out_);
+  }
+  /// The two halves of it, the second for outputs [first, end) only, whose columns of y it writes: `first` is a
+  /// multiple of LowKernels::kPanel, `end` as well or `out`.
+  void take(const float* x, std::int64_t ldx, std::int64_t m, LowRows& rows) const;
+  void multiply(std::int64_t m, float* y, std::int64_t ldy, const LowRows& rows, bool relu, std::int64_t first,
+                std::int64_t end) const;
+  [[nodiscard]] std::int64_t out() const noexcept { return out_; }
   [[nodiscard]] bool empty() const noexcept { return out_ == 0; }
 
  private:

@@ -361,6 +361,9 @@ void read_published_acoustic(Fields a, const std::filesystem::path& folder, Voic
     }
   } else {
     read_sizes(a, {{"flow_layers", &c.flow_layers}});
+    if (a.has("flow_ahead_frames")) {
+      c.flow_ahead = a.integer("flow_ahead_frames", 0, 1000);
+    }
     read_upsampling(a, "decoder_channels", c.decoder_channels, 640, c);
   }
   a.end();

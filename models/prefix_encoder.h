@@ -46,6 +46,8 @@ class PrefixEncoder {
   /// Returns the frames [n, hidden] settled by these tokens, at the speed; with `last` all that remain. Throws
   /// ModelError on a token outside the codebook and on a push after the last.
   [[nodiscard]] at::Tensor push(std::span<const std::int32_t> tokens, bool last);
+  /// Blocks whose frames were returned.
+  [[nodiscard]] std::int64_t blocks() const { return block_; }
   /// Tokens so far.
   [[nodiscard]] std::int64_t tokens() const { return quantized_.size() / 2; }
 

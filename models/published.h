@@ -49,6 +49,9 @@ struct PublishedConfig {
 
   // v1, v2, Pro
   std::int64_t flow_layers = 4;
+  std::optional<std::int64_t>
+      flow_ahead;                 ///< frames that the flow sees behind the first block's (VitsModel::flow_ahead)
+  std::int64_t first_tokens = 0;  ///< of the first block; 0: what the first sound takes
   std::int64_t decoder_channels = 512;
   std::vector<std::int64_t> upsample_rates;    ///< of the decoder or, in v3 and v4, of the vocoder
   std::vector<std::int64_t> upsample_kernels;  ///< likewise

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -30,6 +31,11 @@ std::size_t size(std::int64_t n) {
   return static_cast<std::size_t>(n);
 }
 
+// From where on a second thread is worth waking, which takes 50 us: a step reads all weights, at some 30 GB/s; a layer
+// of a prefill multiplies its own with every row.
+constexpr std::size_t kWorthReading = 16 << 20;
+constexpr std::int64_t kWorthMultiplying = 30'000'000;
+
 }  // namespace
 
 std::span<const float> T2S::State::logits(std::int64_t row) const {
@@ -56,13 +62,20 @@ std::span<const float> T2S::State::attention(std::size_t index, std::int64_t row
   return attention_.at(size(row) * probes_.size() + index);
 }
 
-void T2S::Product::apply(const float* x, std::int64_t ldx, std::int64_t n, float* y, std::int64_t ldy, State& state,
+void T2S::Product::apply(const float* x, std::int64_t ldx, std::int64_t n, float* y, std::int64_t ldy, LowRows& rows,
                          bool relu) const {
   if (low.empty()) {
     full.apply(x, ldx, n, y, ldy, relu);
   } else {
-    low.apply(x, ldx, n, y, ldy, state.low_rows_, relu);
+    low.apply(x, ldx, n, y, ldy, rows, relu);
   }
+}
+
+void T2S::Product::apply_share(const SpareThread::Member& m, const float* x, std::int64_t ldx, std::int64_t n, float* y,
+                               std::int64_t ldy, LowRows& rows, bool relu) const {
+  const Range part = m.share(low.out(), LowKernels::kPanel);
+  low.take(x, ldx, n, rows);
+  low.multiply(n, y, ldy, rows, relu, part.first, part.second);
 }
 
 T2S::T2S(const T2SConfig& config, const WeightScope& scope, const Kernels& set) : config_(config), kernels_(&set) {
@@ -202,7 +215,7 @@ T2S::State T2S::make_state(std::int64_t rows, std::int64_t capacity) const {
     const std::size_t n = size(config_.layers * rows * state.stride_ * config_.attended());
     state.low_keys_ = AlignedBuffer<std::uint16_t>(n);
     state.low_values_ = AlignedBuffer<std::uint16_t>(n);
-    state.low_scores_ = FloatBuffer(LowKernels::attend_scratch(state.stride_));
+    state.own_[0].scores = FloatBuffer(LowKernels::attend_scratch(state.stride_));
   } else {
     const std::size_t n = size(config_.layers * rows * capacity * config_.attended());
     state.keys_ = FloatBuffer(n);
@@ -243,8 +256,35 @@ void T2S::reserve_scratch(State& state, std::int64_t n) const {
   state.attended_ = FloatBuffer(size(n * config_.attended()));
   state.residual_ = FloatBuffer(size(n * d));
   state.ffn_ = FloatBuffer(size(n * config_.ffn()));
-  if (is_low()) state.low_rows_.reserve(n, std::max({d, config_.attended(), config_.ffn()}));
+  if (is_low()) state.own_[0].rows.reserve(n, widest());
+  state.own_[1] = {};
   state.scratch_rows_ = n;
+}
+
+std::int64_t T2S::widest() const {
+  return std::max({config_.hidden, config_.attended(), config_.ffn()});
+}
+
+template <class Body>
+void T2S::share(bool worth, State& state, const Body& body) const {
+  const std::int64_t d = config_.hidden;
+  if (!is_low() || !worth || d % LowKernels::kPanel != 0 || config_.attended() % LowKernels::kPanel != 0) {
+    SpareThread::Member alone;
+    body(alone);
+    return;
+  }
+  State::Own& second = state.own_[1];
+  if (second.x.size() == 0) {
+    second.rows.reserve(state.scratch_rows_, widest());
+    second.scores = FloatBuffer(LowKernels::attend_scratch(state.stride_));
+    second.x = FloatBuffer(size(state.scratch_rows_ * d));
+  }
+  SpareThread::share(body);
+}
+
+T2S::Range T2S::heads_of(const SpareThread::Member& m) const {
+  const std::int64_t width = config_.attended() / config_.heads;
+  return m.share(config_.heads, std::lcm(width, LowKernels::kPanel) / width);
 }
 
 std::size_t T2S::cache_offset(const State& state, std::int64_t layer, std::int64_t row) const {
@@ -305,44 +345,75 @@ std::vector<float> T2S::embed(std::span<const std::int32_t> phonemes, std::span<
   return x;
 }
 
-void T2S::finish_layer(const Layer& layer, std::int64_t n, State& state) const {
+void T2S::finish_layer(const Layer& layer, Range rows, LowRows& scratch, State& state) const {
   const std::int64_t d = config_.hidden;
-  const std::int64_t ffn = config_.ffn();
-  float* x = state.x_.data();
-  float* residual = state.residual_.data();
-  layer.out_proj.apply(state.attended_.data(), config_.attended(), n, residual, d, state);
+  const std::int64_t n = rows.second - rows.first;
+  if (n == 0) return;
+  const std::int64_t wide = config_.ffn();
+  float* x = state.x_.data() + rows.first * d;
+  float* residual = state.residual_.data() + rows.first * d;
+  float* ffn = state.ffn_.data() + rows.first * wide;
+  layer.out_proj.apply(state.attended_.data() + rows.first * config_.attended(), config_.attended(), n, residual, d,
+                       scratch);
   for (std::int64_t i = 0; i < n; ++i) {
     kernels_->add_norm(x + i * d, residual + i * d, layer.norm1_gain.data(), layer.norm1_bias.data(), d);
   }
-  layer.linear1.apply(x, d, n, state.ffn_.data(), ffn, state, /*relu=*/true);
-  layer.linear2.apply(state.ffn_.data(), ffn, n, residual, d, state);
+  layer.linear1.apply(x, d, n, ffn, wide, scratch, /*relu=*/true);
+  layer.linear2.apply(ffn, wide, n, residual, d, scratch);
   for (std::int64_t i = 0; i < n; ++i) {
     kernels_->add_norm(x + i * d, residual + i * d, layer.norm2_gain.data(), layer.norm2_bias.data(), d);
   }
 }
 
-void T2S::keep_attention(std::int64_t layer, std::int64_t row, std::int64_t length, State& state) const {
-  const std::size_t n = state.probes_.size();
-  if (state.attention_.size() != n * size(state.rows_)) {
-    state.attention_.assign(n * size(state.rows_), std::vector<float>());
-    for (std::vector<float>& weights : state.attention_) weights.reserve(size(state.capacity_));
+void T2S::finish_layer(SpareThread::Member& m, const Layer& layer, std::int64_t n, float* x, State& state) const {
+  const std::int64_t d = config_.hidden;
+  LowRows& scratch = state.own_[size(m.index())].rows;
+  float* residual = state.residual_.data();
+  float* ffn = state.ffn_.data();
+  layer.out_proj.apply_share(m, state.attended_.data(), config_.attended(), n, residual, d, scratch);
+  m.meet();
+  for (std::int64_t i = 0; i < n; ++i) {
+    kernels_->add_norm(x + i * d, residual + i * d, layer.norm1_gain.data(), layer.norm1_bias.data(), d);
   }
+  layer.linear1.apply_share(m, x, d, n, ffn, config_.ffn(), scratch, /*relu=*/true);
+  m.meet();
+  layer.linear2.apply_share(m, ffn, config_.ffn(), n, residual, d, scratch);
+  m.meet();
+  for (std::int64_t i = 0; i < n; ++i) {
+    kernels_->add_norm(x + i * d, residual + i * d, layer.norm2_gain.data(), layer.norm2_bias.data(), d);
+  }
+}
+
+void T2S::reserve_attention(State& state) {
+  const std::size_t n = state.probes_.size() * size(state.rows_);
+  if (state.attention_.size() == n) return;
+  state.attention_.assign(n, std::vector<float>());
+  for (std::vector<float>& weights : state.attention_) weights.reserve(size(state.capacity_));
+}
+
+void T2S::keep_attention(std::int64_t layer, std::int64_t row, std::int64_t length, Range heads, State& state) const {
+  const std::size_t n = state.probes_.size();
   for (std::size_t i = 0; i < n; ++i) {
     const State::Probe& probe = state.probes_[i];
-    if (probe.layer != layer || probe.head < 0 || probe.head >= config_.heads) continue;
+    if (probe.layer != layer || probe.head < heads.first || probe.head >= heads.second) continue;
     const float* weights = state.scores_.data() + probe.head * length;
     state.attention_[size(row) * n + i].assign(weights, weights + length);
   }
 }
 
 void T2S::cache(std::int64_t layer, std::int64_t row, std::int64_t from, std::int64_t first, std::int64_t count,
-                bool fresh, State& state) const {
+                bool fresh, Range heads, State& state) const {
   const std::int64_t d = config_.attended();
   const float* qkv = state.qkv_.data() + from * 3 * d;
   const std::size_t at = cache_offset(state, layer, row);
   if (is_low()) {
-    low_kernels_->cache(qkv + d, qkv + 2 * d, 3 * d, first, count, fresh, d, config_.heads, state.stride_,
-                        state.low_keys_.data() + at, state.low_values_.data() + at);
+    const std::int64_t width = d / config_.heads;
+    const std::int64_t n_heads = heads.second - heads.first;
+    if (n_heads == 0) return;
+    const float* k = qkv + d + heads.first * width;
+    const std::size_t of_heads = at + size(heads.first * width * state.stride_);
+    low_kernels_->cache(k, k + d, 3 * d, first, count, fresh, n_heads * width, n_heads, state.stride_,
+                        state.low_keys_.data() + of_heads, state.low_values_.data() + of_heads);
     return;
   }
   for (std::int64_t t = 0; t < count; ++t, qkv += 3 * d) {
@@ -352,16 +423,22 @@ void T2S::cache(std::int64_t layer, std::int64_t row, std::int64_t from, std::in
 }
 
 void T2S::attend(std::int64_t layer, std::int64_t row, std::int64_t from, std::int64_t cached, std::int64_t to,
-                 State& state) const {
+                 Range heads, FloatBuffer& scratch, State& state) const {
   const std::int64_t d = config_.attended();
   const float* q = state.qkv_.data() + from * 3 * d;
   float* out = state.attended_.data() + to * d;
   const std::size_t at = cache_offset(state, layer, row);
   if (is_low()) {
     const auto length = static_cast<std::int32_t>(cached);
-    low_kernels_->attend(q, 3 * d, 1, &length, state.low_keys_.data() + at, state.low_values_.data() + at, d,
-                         config_.heads, state.stride_, state.low_scores_.data(), out, d,
-                         state.probes_.empty() ? nullptr : state.scores_.data());
+    const std::int64_t width = d / config_.heads;
+    const std::int64_t n_heads = heads.second - heads.first;
+    if (n_heads == 0) return;
+    const std::int64_t column = heads.first * width;
+    const std::size_t of_heads = at + size(column * state.stride_);
+    low_kernels_->attend(q + column, 3 * d, 1, &length, state.low_keys_.data() + of_heads,
+                         state.low_values_.data() + of_heads, n_heads * width, n_heads, state.stride_, scratch.data(),
+                         out + column, d,
+                         state.probes_.empty() ? nullptr : state.scores_.data() + heads.first * cached);
   } else {
     kernels_->attend(q, state.keys_.data() + at, state.values_.data() + at, cached, d, config_.heads,
                      state.scores_.data(), out);
@@ -370,17 +447,16 @@ void T2S::attend(std::int64_t layer, std::int64_t row, std::int64_t from, std::i
 
 /// In float32 both products of the attention run through the packed linear kernel, head by head: scores = Q K^T, then
 /// weights V.
-void T2S::attend_prefill(std::int64_t layer, std::int64_t row, std::int64_t n_text, std::int64_t n,
-                         State& state) const {
+void T2S::attend_prefill(std::int64_t layer, std::int64_t row, std::int64_t n_text, Range rows, std::int64_t n,
+                         FloatBuffer& scratch, State& state) const {
   const std::int64_t d = config_.attended();
   const std::int64_t ld = 3 * d;
   if (is_low()) {
-    state.lengths_.resize(size(n));
-    for (std::int64_t i = 0; i < n; ++i) state.lengths_[size(i)] = static_cast<std::int32_t>(std::max(n_text, i + 1));
     const std::size_t at = cache_offset(state, layer, row);
-    low_kernels_->attend(state.qkv_.data(), ld, n, state.lengths_.data(), state.low_keys_.data() + at,
-                         state.low_values_.data() + at, d, config_.heads, state.stride_, state.low_scores_.data(),
-                         state.attended_.data(), d, nullptr);
+    low_kernels_->attend(state.qkv_.data() + rows.first * ld, ld, rows.second - rows.first,
+                         state.lengths_.data() + rows.first, state.low_keys_.data() + at, state.low_values_.data() + at,
+                         d, config_.heads, state.stride_, scratch.data(), state.attended_.data() + rows.first * d, d,
+                         nullptr);
     return;
   }
   const std::int64_t width = d / config_.heads;
@@ -434,30 +510,55 @@ std::span<const float> T2S::prefill(std::span<const std::int32_t> phonemes, std:
   const std::vector<float> input = embed(phonemes, bert, prompt);
   reserve_scratch(state, n);
   std::copy(input.begin(), input.end(), state.x_.data());
-
-  for (std::int64_t i = 0; i < config_.layers; ++i) {
-    const Layer& layer = layers_[size(i)];
-    layer.in_proj.apply(state.x_.data(), d, n, state.qkv_.data(), 3 * config_.attended(), state);
-    cache(i, row, 0, 0, n, /*fresh=*/true, state);
-    const bool last = i + 1 == config_.layers;
-    const bool only_last_row = last && !state.keep_hidden_;
-    if (!only_last_row) attend_prefill(i, row, n_text, n, state);
-    if (only_last_row || !state.probes_.empty()) {
-      // The last row sees every position, as a decode step does.
-      attend(i, row, n - 1, n, only_last_row ? 0 : n - 1, state);
-      keep_attention(i, row, n, state);
-    }
-    if (only_last_row) std::copy_n(state.x_.data() + (n - 1) * d, d, state.x_.data());
-    finish_layer(layer, only_last_row ? 1 : n, state);
+  state.lengths_.resize(size(n));
+  for (std::int64_t i = 0; i < n; ++i) state.lengths_[size(i)] = static_cast<std::int32_t>(std::max(n_text, i + 1));
+  if (!state.probes_.empty()) reserve_attention(state);
+  // Layer by layer, for whether a processor is free changes.
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    share(n * weights_of_layer() >= kWorthMultiplying, state,
+          [&](SpareThread::Member& m) { prefill_layer(m, static_cast<std::int64_t>(i), row, n_text, n, state); });
   }
   const float* last_row = state.x_.data() + (state.keep_hidden_ ? n - 1 : 0) * d;
   state.hidden_out_.clear();
   if (state.keep_hidden_) state.hidden_out_.assign(state.x_.data(), state.x_.data() + n * d);
-  predict_.apply(last_row, d, 1, state.logits_.data() + row * config_.vocab, config_.vocab, state);
+  predict_.apply(last_row, d, 1, state.logits_.data() + row * config_.vocab, config_.vocab, state.own_[0].rows);
   state.length_[size(row)] = n;
   state.kept_[size(row)] = n;
   state.position_[size(row)] = static_cast<std::int64_t>(prompt.size());
   return state.logits(row);
+}
+
+/// Members have rows of their own; only attention looks at the others' keys and values.
+void T2S::prefill_layer(SpareThread::Member& m, std::int64_t i, std::int64_t row, std::int64_t n_text, std::int64_t n,
+                        State& state) const {
+  constexpr std::int64_t kUnit = 12;  // whole tiles of the kernels, and whole pairs of the cache
+  const std::int64_t d = config_.hidden;
+  const std::int64_t wide = 3 * config_.attended();
+  const Range mine = m.share(n, kUnit);
+  const std::int64_t count = mine.second - mine.first;
+  const bool has_last = count > 0 && mine.second == n;  // the last row
+  const Range all_heads{0, config_.heads};
+  State::Own& own = state.own_[size(m.index())];
+  const Layer& layer = layers_[size(i)];
+  if (count > 0) {
+    layer.in_proj.apply(state.x_.data() + mine.first * d, d, count, state.qkv_.data() + mine.first * wide, wide,
+                        own.rows);
+    cache(i, row, mine.first, mine.first, count, /*fresh=*/true, all_heads, state);
+  }
+  m.meet();
+  const bool only_last_row = i + 1 == config_.layers && !state.keep_hidden_;
+  if (!only_last_row && count > 0) attend_prefill(i, row, n_text, mine, n, own.scores, state);
+  if (has_last && (only_last_row || !state.probes_.empty())) {
+    // The last row sees every position, as a decode step does.
+    attend(i, row, n - 1, n, only_last_row ? 0 : n - 1, all_heads, own.scores, state);
+    keep_attention(i, row, n, all_heads, state);
+  }
+  if (!only_last_row) {
+    finish_layer(layer, mine, own.rows, state);
+  } else if (has_last) {
+    std::copy_n(state.x_.data() + (n - 1) * d, d, state.x_.data());
+    finish_layer(layer, {0, 1}, own.rows, state);
+  }
 }
 
 std::span<const float> T2S::step(std::int32_t token, State& state) const {
@@ -474,17 +575,12 @@ void T2S::step(std::span<const std::int64_t> rows, std::span<const std::int32_t>
                                 std::to_string(tokens.size()) + " tokens; the state has " +
                                 std::to_string(state.rows_) + " rows");
   }
-  const auto next_slot = [&](std::int64_t row) {
-    const std::int64_t length = state.length_[size(row)];
-    const std::int64_t kept = state.kept_[size(row)];
-    return window_ == 0 ? length : kept + (length - kept) % window_;
-  };
   for (std::size_t b = 0; b < rows.size(); ++b) {
     const std::int64_t row = rows[b];
     if (row < 0 || row >= state.rows_ || state.length_[size(row)] == 0) {
       throw std::invalid_argument("T2S row " + std::to_string(row) + " has no prefill");
     }
-    if (next_slot(row) >= state.capacity_ || state.position_[size(row)] >= kPositions) {
+    if (next_slot(state, row) >= state.capacity_ || state.position_[size(row)] >= kPositions) {
       throw std::invalid_argument("T2S row " + std::to_string(row) + " is full at " +
                                   std::to_string(state.length_[size(row)]) + " positions");
     }
@@ -497,33 +593,74 @@ void T2S::step(std::span<const std::int64_t> rows, std::span<const std::int32_t>
   for (std::int64_t b = 0; b < n; ++b) {
     embed_token(tokens[size(b)], state.position_[size(rows[size(b)])], state.x_.data() + b * d);
   }
-  for (std::int64_t i = 0; i < config_.layers; ++i) {
-    const Layer& layer = layers_[size(i)];
-    layer.in_proj.apply(state.x_.data(), d, n, state.qkv_.data(), 3 * config_.attended(), state);
-    for (std::int64_t b = 0; b < n; ++b) {
-      const std::int64_t row = rows[size(b)];
-      const std::int64_t slot = next_slot(row);
-      const std::int64_t cached = std::max(state.cached(row), slot + 1);
-      cache(i, row, b, slot, 1, /*fresh=*/slot + 1 == cached, state);
-      attend(i, row, b, cached, b, state);
-      if (!state.probes_.empty()) keep_attention(i, row, cached, state);
-    }
-    finish_layer(layer, n, state);
-  }
-  // One pass over the weight for all rows; the rows may lie anywhere in the state, so through scratch.
-  if (n == 1) {
-    predict_.apply(state.x_.data(), d, 1, state.logits_.data() + rows[0] * config_.vocab, config_.vocab, state);
-  } else if (n > 1) {
-    std::vector<float>& shared = state.batch_logits_;
-    predict_.apply(state.x_.data(), d, n, shared.data(), config_.vocab, state);
-    for (std::int64_t b = 0; b < n; ++b) {
-      std::copy_n(shared.data() + b * config_.vocab, config_.vocab,
-                  state.logits_.data() + rows[size(b)] * config_.vocab);
-    }
+  if (!state.probes_.empty()) reserve_attention(state);
+  share(low_weights_.size() * sizeof(std::uint32_t) >= kWorthReading, state,
+        [&](SpareThread::Member& m) { step_layers(m, rows, state); });
+  // The rows may lie anywhere in the state.
+  for (std::int64_t b = 0; n > 1 && b < n; ++b) {
+    std::copy_n(state.batch_logits_.data() + b * config_.vocab, config_.vocab,
+                state.logits_.data() + rows[size(b)] * config_.vocab);
   }
   for (const std::int64_t row : rows) {
     ++state.length_[size(row)];
     ++state.position_[size(row)];
+  }
+}
+
+std::int64_t T2S::next_slot(const State& state, std::int64_t row) const {
+  const std::int64_t length = state.length_[size(row)];
+  const std::int64_t kept = state.kept_[size(row)];
+  return window_ == 0 ? length : kept + (length - kept) % window_;
+}
+
+/// Members have heads and outputs of their own, and each has all of x: what they need of each other are the attended
+/// values, and the outputs of the three other linear layers.
+void T2S::step_layers(SpareThread::Member& m, std::span<const std::int64_t> rows, State& state) const {
+  const std::int64_t d = config_.hidden;
+  const auto n = static_cast<std::int64_t>(rows.size());
+  const std::int64_t a = config_.attended();
+  const std::int64_t width = a / config_.heads;
+  const bool alone = m.count() == 1;
+  const Range heads = alone ? Range{0, config_.heads} : heads_of(m);
+  State::Own& own = state.own_[size(m.index())];
+  float* x = state.x_.data();
+  if (m.index() > 0) {
+    std::copy_n(x, n * d, own.x.data());
+    x = own.x.data();
+  }
+  if (!alone) m.meet();  // x_ is read before the first member changes it
+  for (std::int64_t i = 0; i < config_.layers; ++i) {
+    const Layer& layer = layers_[size(i)];
+    if (alone) {
+      layer.in_proj.apply(x, d, n, state.qkv_.data(), 3 * a, own.rows);
+    } else {
+      layer.in_proj.low.take(x, d, n, own.rows);
+      for (std::int64_t part = 0; part < 3 * a; part += a) {
+        layer.in_proj.low.multiply(n, state.qkv_.data(), 3 * a, own.rows, false, part + heads.first * width,
+                                   part + heads.second * width);
+      }
+    }
+    for (std::int64_t b = 0; b < n; ++b) {
+      const std::int64_t row = rows[size(b)];
+      const std::int64_t slot = next_slot(state, row);
+      const std::int64_t cached = std::max(state.cached(row), slot + 1);
+      cache(i, row, b, slot, 1, /*fresh=*/slot + 1 == cached, heads, state);
+      attend(i, row, b, cached, b, heads, own.scores, state);
+      if (!state.probes_.empty()) keep_attention(i, row, cached, heads, state);
+    }
+    if (alone) {
+      finish_layer(layer, {0, n}, own.rows, state);
+    } else {
+      m.meet();
+      finish_layer(m, layer, n, x, state);
+    }
+  }
+  // One pass over the weight for all rows.
+  float* logits = n == 1 ? state.logits_.data() + rows[0] * config_.vocab : state.batch_logits_.data();
+  if (alone) {
+    predict_.apply(x, d, n, logits, config_.vocab, own.rows);
+  } else {
+    predict_.apply_share(m, x, d, n, logits, config_.vocab, own.rows);
   }
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -11,6 +12,7 @@
 #include "models/t2s_options.h"
 #include "models/token_model.h"
 #include "models/weights.h"
+#include "src/core/spare_thread.h"
 
 namespace tts {
 
@@ -19,9 +21,11 @@ namespace tts {
 ///
 /// The text is bidirectional, the tokens are causal and see all text. Const after construction: one T2S serves all
 /// utterances, each a row of a State. Rows are independent and may be filled, stepped and replaced at different times
-/// (continuous batching); a row's numbers are the same to the last bit whatever the others are, and however many. One
-/// thread, on the widest vectors the CPU has (kernels.h); float32, or bf16 or int8 weights and bf16 keys and values
-/// (kernels_low.h), which a guard compares with float32 when the model is loaded (t2s_guard.h).
+/// (continuous batching); a row's numbers are the same to the last bit whatever the others are, and however many. On
+/// the widest vectors the CPU has (kernels.h); float32, or bf16 or int8 weights and bf16 keys and values
+/// (kernels_low.h), which a guard compares with float32 when the model is loaded (t2s_guard.h). One thread; at reduced
+/// precision the caller's spare thread (spare_thread.h) may share a prefill or a step of a large model, to the same
+/// bits.
 class T2S final : public TokenModel {
  public:
   static constexpr std::int64_t kPositions = kT2SPositions;
@@ -88,11 +92,16 @@ class T2S final : public TokenModel {
     FloatBuffer ffn_;       ///< [n, ffn]
     FloatBuffer scores_;    ///< [heads, capacity]
     std::int64_t prefill_rows_ = 0;
-    FloatBuffer packed_keys_;     ///< one head's keys of a prefill, packed
-    FloatBuffer packed_values_;   ///< one head's values, packed
-    FloatBuffer prefill_scores_;  ///< [n, n]
-    LowRows low_rows_;
-    FloatBuffer low_scores_;
+    /// What each thread that shares a prefill or step has to itself; the second is empty until there is one.
+    struct Own {
+      LowRows rows;
+      FloatBuffer scores;
+      FloatBuffer x;  ///< [n, hidden] of the second in a step; the first's is x_
+    };
+    std::array<Own, 2> own_;
+    FloatBuffer packed_keys_;            ///< one head's keys of a prefill, packed
+    FloatBuffer packed_values_;          ///< one head's values, packed
+    FloatBuffer prefill_scores_;         ///< [n, n]
     std::vector<std::int32_t> lengths_;  ///< positions that each row of a prefill sees
   };
 
@@ -147,8 +156,11 @@ class T2S final : public TokenModel {
     PackedLinear full;
     LowLinear low;
 
-    void apply(const float* x, std::int64_t ldx, std::int64_t n, float* y, std::int64_t ldy, State& state,
+    void apply(const float* x, std::int64_t ldx, std::int64_t n, float* y, std::int64_t ldy, LowRows& rows,
                bool relu = false) const;
+    /// A member's share of the outputs, at reduced precision.
+    void apply_share(const SpareThread::Member& m, const float* x, std::int64_t ldx, std::int64_t n, float* y,
+                     std::int64_t ldy, LowRows& rows, bool relu = false) const;
   };
   struct Layer {
     Product in_proj;   ///< [3 * attended, hidden]: q, k, v
@@ -165,16 +177,35 @@ class T2S final : public TokenModel {
   void check_token(std::int32_t token) const;
   void embed_token(std::int32_t token, std::int64_t position, float* out) const;
   void reserve_scratch(State& state, std::int64_t n) const;
-  /// Output projection, norms and feed-forward for `n` rows of state.x_, whose attention is in state.attended_.
-  void finish_layer(const Layer& layer, std::int64_t n, State& state) const;
+  /// Runs body(member) alone, or with the spare thread when the work is worth it.
+  template <class Body>
+  void share(bool worth, State& state, const Body& body) const;
+  /// Multiplications of a layer's linear layers with one row.
+  [[nodiscard]] std::int64_t weights_of_layer() const {
+    return config_.hidden * (4 * config_.attended() + 2 * config_.ffn());
+  }
+  [[nodiscard]] std::int64_t widest() const;
+  using Range = SpareThread::Member::Range;
+  /// A member's heads, of which the columns are whole panels.
+  [[nodiscard]] Range heads_of(const SpareThread::Member& m) const;
+  void prefill_layer(SpareThread::Member& m, std::int64_t i, std::int64_t row, std::int64_t n_text, std::int64_t n,
+                     State& state) const;
+  void step_layers(SpareThread::Member& m, std::span<const std::int64_t> rows, State& state) const;
+  [[nodiscard]] std::int64_t next_slot(const State& state, std::int64_t row) const;
+  /// Output projection, norms and feed-forward for rows of state.x_, whose attention is in state.attended_.
+  void finish_layer(const Layer& layer, Range rows, LowRows& scratch, State& state) const;
+  /// The same of a step, all rows: each member makes its share of the outputs and norms all rows in its own x.
+  void finish_layer(SpareThread::Member& m, const Layer& layer, std::int64_t n, float* x, State& state) const;
   /// Puts `count` keys and values of state.qkv_, from its row `from` on, into slot `first` and the next of a row.
   void cache(std::int64_t layer, std::int64_t row, std::int64_t from, std::int64_t first, std::int64_t count,
-             bool fresh, State& state) const;
+             bool fresh, Range heads, State& state) const;
   /// Attention of query `from` of state.qkv_ over the first `cached` slots of a row, to row `to` of state.attended_.
   void attend(std::int64_t layer, std::int64_t row, std::int64_t from, std::int64_t cached, std::int64_t to,
-              State& state) const;
-  void attend_prefill(std::int64_t layer, std::int64_t row, std::int64_t n_text, std::int64_t n, State& state) const;
-  void keep_attention(std::int64_t layer, std::int64_t row, std::int64_t length, State& state) const;
+              Range heads, FloatBuffer& scratch, State& state) const;
+  void attend_prefill(std::int64_t layer, std::int64_t row, std::int64_t n_text, Range rows, std::int64_t n,
+                      FloatBuffer& scratch, State& state) const;
+  static void reserve_attention(State& state);
+  void keep_attention(std::int64_t layer, std::int64_t row, std::int64_t length, Range heads, State& state) const;
   [[nodiscard]] std::size_t cache_offset(const State& state, std::int64_t layer, std::int64_t row) const;
 
   T2SConfig config_;

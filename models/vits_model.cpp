@@ -37,7 +37,29 @@ VitsModel::VitsModel(const WeightScope& acoustic, const PublishedConfig& config)
       policy_(prefix_policy(config)),
       front_(acoustic, config, true),
       flow_(acoustic("flow"), {.channels = config.hidden, .condition = config.ge_dim, .layers = config.flow_layers}),
-      decoder_(acoustic("dec"), decoder_config(config)) {}
+      decoder_(acoustic("dec"), decoder_config(config)) {
+  if (config.first_tokens > 0) {
+    policy_.first = config.first_tokens;
+  } else if (flow_ahead(1) < flow_.context()) {
+    policy_.first = first_sound();
+  }
+}
+
+/// The fewest tokens of a first block that is heard long enough for the second one to be made.
+std::int64_t VitsModel::first_sound() const {
+  constexpr std::int64_t kFrames = 8;  // 0.16 s
+  std::int64_t tokens = 1;
+  while (decoder_.certain_samples(2 * tokens - flow_ahead(1)) < kFrames * hop_samples()) {
+    ++tokens;
+  }
+  return tokens;
+}
+
+std::int64_t VitsModel::flow_ahead(std::int64_t blocks) const {
+  constexpr std::int64_t kMore = 8;
+  const std::int64_t all = flow_.context();
+  return std::min(all, config_.flow_ahead.value_or(all) + kMore * std::max<std::int64_t>(0, blocks - 1));
+}
 
 VitsModel::Speaker VitsModel::make_speaker(std::span<const SovitsFront::Reference> references,
                                            const Probe* probe) const {
@@ -101,20 +123,40 @@ class VitsModel::Stream final : public TokenRenderer {
 
   std::vector<float> push(std::span<const std::int32_t> tokens, bool last) override {
     const c10::InferenceMode inference;
+    std::vector<float> wave;
+    // Block by block, and what remains by itself: what the flow sees behind a frame is not to depend on how many tokens
+    // come at once.
+    while (!tokens.empty()) {
+      const std::int64_t known = encoder_.tokens();
+      const std::int64_t more =
+          model_.policy_.lookahead ? model_.policy_.useful(known, 1) : static_cast<std::int64_t>(tokens.size());
+      const auto some = tokens.first(std::min(tokens.size(), static_cast<std::size_t>(more)));
+      take(some, false, wave);
+      tokens = tokens.subspan(some.size());
+    }
+    if (last) {
+      take({}, true, wave);
+    }
+    return wave;
+  }
+
+ private:
+  void take(std::span<const std::int32_t> tokens, bool last, std::vector<float>& wave) {
     {
       const AcousticWork work(&AcousticTimes::encoder);
       const at::Tensor frames = encoder_.push(tokens, last);
       if (frames.size(0) > 0) {
         z_p_.append(model_.draw(frames, noise(z_p_.size(), frames.size(0)), nullptr));
+      } else if (!last) {
+        return;
       }
     }
     const at::Tensor z = shape(last);
     const AcousticWork work(&AcousticTimes::vocoder);
-    const at::Tensor wave = model_.decoder_.step(z, decoder_, last);
-    return {wave.data_ptr<float>(), wave.data_ptr<float>() + wave.numel()};
+    const at::Tensor made = model_.decoder_.step(z, decoder_, last);
+    wave.insert(wave.end(), made.data_ptr<float>(), made.data_ptr<float>() + made.numel());
   }
 
- private:
   [[nodiscard]] at::Tensor noise(std::int64_t first, std::int64_t n) const {
     at::Tensor out = at::empty({n, model_.config_.hidden}, at::kFloat);
     noise_.fill(first * model_.config_.hidden, {out.data_ptr<float>(), static_cast<std::size_t>(out.numel())});
@@ -126,7 +168,7 @@ class VitsModel::Stream final : public TokenRenderer {
     const AcousticWork work(&AcousticTimes::flow);
     const std::int64_t total = z_p_.size();
     const std::int64_t context = model_.flow_.context();
-    const std::int64_t ready = last ? total : std::max(shaped_, total - context);
+    const std::int64_t ready = last ? total : std::max(shaped_, total - model_.flow_ahead(encoder_.blocks()));
     if (ready == shaped_) {
       return at::zeros({0, model_.config_.hidden}, at::kFloat);
     }
@@ -160,7 +202,7 @@ std::optional<std::int64_t> VitsModel::first_audio_tokens() const {
   }
   for (std::int64_t i = 0;; ++i) {
     const std::int64_t end = policy_.block_end(i);
-    if (decoder_.certain_samples(2 * end - flow_.context()) > 0) {
+    if (decoder_.certain_samples(2 * end - flow_ahead(i + 1)) > 0) {
       return end + *policy_.lookahead;
     }
   }

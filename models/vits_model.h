@@ -54,6 +54,10 @@ class VitsModel {
   [[nodiscard]] std::unique_ptr<TokenRenderer> begin(std::span<const std::int32_t> phonemes, const Speaker& speaker,
                                                      const AcousticOptions& options) const;
 
+  /// Frames behind its own that the flow sees of a frame that it shapes when this many blocks are there. The first
+  /// block may see fewer than the flow depends on, so that the first sound needs fewer tokens; each further one sees
+  /// more, up to context().
+  [[nodiscard]] std::int64_t flow_ahead(std::int64_t blocks) const;
   /// Tokens after which push() first returns samples at speed 1; nothing when the whole segment is awaited.
   [[nodiscard]] std::optional<std::int64_t> first_audio_tokens() const;
   [[nodiscard]] const PrefixPolicy& policy() const { return policy_; }
@@ -68,6 +72,8 @@ class VitsModel {
   class Stream;
   /// z_p from encoder frames and noise.
   [[nodiscard]] at::Tensor draw(const at::Tensor& frames, const at::Tensor& noise, const Probe* probe) const;
+
+  [[nodiscard]] std::int64_t first_sound() const;
 
   PublishedConfig config_;
   PrefixPolicy policy_;

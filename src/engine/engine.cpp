@@ -23,6 +23,7 @@
 #include "src/core/bounded_queue.h"
 #include "src/core/cpu_time.h"
 #include "src/core/log.h"
+#include "src/core/spare_thread.h"
 #include "src/engine/load_meter.h"
 #include "src/engine/quality.h"
 #include "src/engine/schedule.h"
@@ -55,18 +56,26 @@ double seconds_of(Clock::time_point time) {
   return std::chrono::duration<double>(time.time_since_epoch()).count();
 }
 
-/// What a piece of work took of the thread that did it.
+/// What a piece of work took of the threads that did it.
 struct Spent {
   double ms = 0;           // of time
   double cpu_seconds = 0;  // of the processor
 };
 
-/// Measures from its making on.
+/// Measures from its making on. While it lives, its thread is at work, with the spare thread, if one is given, when a
+/// processor is free.
 class Stopwatch {
  public:
-  [[nodiscard]] Spent spent() const { return {ms_between(start_, Clock::now()), thread_cpu_seconds() - cpu_}; }
+  explicit Stopwatch(SpareThread* spare) {
+    if (spare != nullptr) shift_.emplace(*spare);
+  }
+  [[nodiscard]] Spent spent() const {
+    const double helped = shift_ ? shift_->helped_seconds() : 0;
+    return {ms_between(start_, Clock::now()), thread_cpu_seconds() - cpu_ + helped};
+  }
 
  private:
+  std::optional<SpareThread::Shift> shift_;
   Clock::time_point start_ = Clock::now();
   double cpu_ = thread_cpu_seconds();
 };
@@ -277,6 +286,14 @@ class Engine final : public Synthesizer {
   [[nodiscard]] static Urgency urgency(const Task& task, Clock::time_point now);
   [[nodiscard]] StreamView view(const Task& task, const Segment& segment, Clock::time_point now) const;
   [[nodiscard]] bool is_paused(const Task& task) const;
+  /// Helps while few speak; with many, every processor has utterances of its own to work on.
+  [[nodiscard]] SpareThread* spare() { return few_speak_ ? &spare_ : nullptr; }
+  void count_speakers() {
+    constexpr std::ptrdiff_t kFew = 2;
+    few_speak_ = std::count_if(live_.begin(), live_.end(), [](const TaskPtr& task) {
+                   return !task->speaking.empty() || !task->ready.empty();
+                 }) <= kFew;
+  }
   [[nodiscard]] bool can_begin(const Task& task) const;
   /// Whether the segment being decoded waits to be read again, because tokens of it were taken back.
   [[nodiscard]] bool can_reread(const Task& task) const;
@@ -329,6 +346,8 @@ class Engine final : public Synthesizer {
   std::vector<std::shared_ptr<const VoiceCard>> to_bring_;  // lighter voices that are missed, each once
   std::vector<std::shared_ptr<const Voice>> trash_;         // freeing a voice takes time, too
 
+  SpareThread spare_{static_cast<int>(working_threads(config_))};
+  std::atomic<bool> few_speak_{true};
   std::jthread loader_thread_;
   std::jthread text_thread_;  // the threads are last: they stop before what they use goes away
   std::jthread token_thread_;
@@ -464,6 +483,7 @@ Result<void> Engine::speak(const TaskPtr& task, TextSegment segment) {
 
 void Engine::run_text(const std::stop_token& stop) {
   while (auto job = text_queue_.pop(stop)) {
+    const SpareThread::Shift shift(spare_);
     const auto start = Clock::now();
     ReadySegment ready{std::move(job->segment), {}, {}, 0, {}};
     if (!job->task->cancelled) {
@@ -528,6 +548,7 @@ void Engine::run_tokens(const std::stop_token& stop) {
     const std::uint64_t seen = token_signal_;
     if (part(lock)) continue;
     admit();
+    count_speakers();
     watch_quality();
     const TaskPtr task = next_to_read(Clock::now());
     if (!task) prefill_held_up_.reset();
@@ -543,6 +564,7 @@ void Engine::run_audio(const std::stop_token& stop) {
   Lock lock(mutex_);
   while (!stop.stop_requested()) {
     const std::uint64_t seen = audio_signal_;
+    count_speakers();
     if (part(lock) || render(lock) || prepare(lock)) continue;
     audio_work_.wait(lock, stop, [&] { return audio_signal_ != seen; });
   }
@@ -694,7 +716,7 @@ bool Engine::may_read(const Task& task) {
 
 Spent Engine::read(Lock& lock, Task& task, Segment& segment, std::string& what) {
   lock.unlock();
-  const Stopwatch watch;
+  const Stopwatch watch(spare());
   what = fault_of([&] { segment.stream->prefill(); });
   const Spent spent = watch.spent();
   lock.lock();
@@ -810,7 +832,7 @@ bool Engine::decode(Lock& lock) {
     ++owners[i]->hands;
   }
   lock.unlock();
-  const Stopwatch watch;
+  const Stopwatch watch(spare());
   std::vector<std::string> failures(streams.size());
   std::string what = fault_of([&] { streams.front()->step(streams); });
   if (!what.empty() && streams.size() == 1) {
@@ -900,7 +922,7 @@ bool Engine::prepare(Lock& lock) {
   best->rendering = true;
   ++best->hands;
   lock.unlock();
-  const Stopwatch watch;
+  const Stopwatch watch(spare());
   const std::string what = fault_of([&] { segment->stream->prepare(); });
   const Spent spent = watch.spent();
   lock.lock();
@@ -945,7 +967,7 @@ bool Engine::render(Lock& lock) {
   wake_tokens();
   lock.unlock();
 
-  const Stopwatch watch;
+  const Stopwatch watch(spare());
   // A segment without a stream has nothing to say, and is alone.
   const std::string what = fault_of([&] {
     if (jobs.front().stream != nullptr) jobs.front().stream->render_together(jobs);

@@ -43,6 +43,7 @@ VoiceManifest with_flow(VoiceManifest m, const NetworkOptions& options) {
   FlowSchedule& flow = m.published ? m.published->flow : m.acoustic.config.flow;
   flow = chosen_schedule(flow, options.flow);
   if (m.published && options.prompt_frames > 0) m.published->prompt_frames = options.prompt_frames;
+  if (m.published && !m.published->flow_ahead) m.published->flow_ahead = options.flow_ahead;
   return m;
 }
 

@@ -119,6 +119,9 @@ struct NetworkOptions {
   FlowChoice flow;                                   ///< instead of what the manifest says
   PrecisionChoice acoustic = PrecisionChoice::fp32;  ///< v3 and v4 are float32 always
   PrecisionChoice bert = PrecisionChoice::fp32;      ///< of the network that reads Chinese text
+  /// v1, v2, Pro, on the CPU: what acoustic.flow_ahead_frames is where the manifest does not say (models/README.md).
+  /// The first sound comes earlier for it.
+  int flow_ahead = 12;
   int prompt_frames = 0;  ///< v3, v4: frames of the reference that a window of the flow sees; 0: what the manifest says
 };
 

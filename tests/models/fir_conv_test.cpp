@@ -28,6 +28,7 @@ std::vector<float> run(const FirConv& conv, const std::vector<float>& x, std::in
     const std::int64_t n = std::min(chunk, rows - at);
     bf16_kernels()->round({x.data() + at * channels, channels, n, channels}, 1.0F, window.append(n), channels);
     const std::int64_t until = at + n == rows ? rows : std::max(done, at + n - conv.reach());
+    window.pad(conv.margin());
     conv.run(window, done, until, [&](const FirBlock& b) {
       for (std::int64_t r = 0; r < b.values.rows; ++r) {
         for (std::int64_t c = 0; c < b.values.columns; ++c) {

@@ -201,6 +201,40 @@ TEST_SUITE("models/published") {
     }
   }
 
+  TEST_CASE("v2 whose first block sees less ahead sounds sooner, in any chunking alike, and no different later on") {
+    const c10::InferenceMode inference;
+    PublishedConfig config = small_config(ModelForm::v2);
+    const VitsModel far = small_vits(config);
+    config.flow_ahead = 2;
+    const VitsModel near = small_vits(config);
+    REQUIRE(far.flow_ahead(1) > 2);
+    CHECK(near.flow_ahead(1) == 2);
+    CHECK(near.flow_ahead(2) == std::min<std::int64_t>(10, far.flow_ahead(1)));
+    CHECK(near.flow_ahead(100) == far.flow_ahead(1));
+    CHECK(*near.first_audio_tokens() < *far.first_audio_tokens());
+    const auto speaker = near.make_speaker(small_reference(config, 1).references);
+    const auto all = tokens(70);
+    for (const double speed : {1.0, 0.8}) {
+      const AcousticOptions options{.seed = 11, .speed = speed, .steps = 0};
+      const auto want = run(*near.begin(kPhonemes, speaker, options), all, {all.size()});
+      std::size_t first = 0;
+      CHECK(distance(run(*near.begin(kPhonemes, speaker, options), all, {1}, &first), want) < 1e-4);
+      if (speed == 1.0) CHECK(first == static_cast<std::size_t>(*near.first_audio_tokens()));
+      CHECK(distance(run(*near.begin(kPhonemes, speaker, options), all, {31, 2, 9}), want) < 1e-4);
+    }
+    // With the same blocks, only what the flow shaped early differs.
+    config.first_tokens = near.policy().first;
+    config.flow_ahead = 1000;
+    const VitsModel exact = small_vits(config);
+    const auto want = run(*exact.begin(kPhonemes, speaker, {}), all, {all.size()});
+    const auto got = run(*near.begin(kPhonemes, speaker, {}), all, {all.size()});
+    REQUIRE(got.size() == want.size());
+    CHECK(distance(got, want) > 1e-4);
+    const std::size_t late = want.size() / 2;
+    CHECK(distance({got.begin() + static_cast<std::ptrdiff_t>(late), got.end()},
+                   {want.begin() + static_cast<std::ptrdiff_t>(late), want.end()}) == 0);
+  }
+
   TEST_CASE("v3 and v4: any chunking gives the same samples") {
     const c10::InferenceMode inference;
     for (const ModelForm form : {ModelForm::v3, ModelForm::v4}) {

@@ -18,9 +18,10 @@
 #include "models/t2s_guard.h"
 #include "tests/models/t2s_reference.h"
 
-// t2s_bench [LAYERS HIDDEN HEADS | FOLDER] [fp32|bf16|int8|drift|window|memory]...
+// t2s_bench [LAYERS HIDDEN HEADS | FOLDER] [fp32|bf16|int8|step|shared|drift|window|memory]...
 // Times of the text-to-semantic model on one thread, with random weights of these sizes or those of a model folder:
-// prefills, and steps of several rows, for every precision this CPU has. "drift" tells how far reduced precision is
+// prefills, and steps of several rows, for every precision this CPU has. "step" times steps of one row only, "shared"
+// lets a spare thread help. "drift" tells how far reduced precision is
 // from float32 and how many draws it changes, "window" compares windows of attention on a long text, "memory" tells
 // what one precision (named beside it) takes.
 
@@ -75,23 +76,26 @@ std::vector<std::int32_t> some(std::size_t n, std::int64_t below, std::uint32_t 
   return ids;
 }
 
-void time_model(const tts::T2S& model, const std::string& name) {
+void time_model(const tts::T2S& model, const std::string& name, bool only_steps) {
   const tts::T2SConfig& c = model.config();
   std::printf("%s\n", name.c_str());
   const auto phonemes = some(150, c.phoneme_vocab, 1);
   const auto prompt = some(100, c.vocab - 1, 2);
   const std::span<const std::int32_t> text(phonemes);
   tts::T2S::State state = model.make_state(16, 400);
-  report("prefill 60 phonemes", 10, [&] { model.prefill(text.first(60), {}, {}, state); });
-  report("prefill 150 phonemes + 100 tokens", 10, [&] { model.prefill(phonemes, {}, prompt, state); });
+  if (!only_steps) {
+    report("prefill 60 phonemes", 10, [&] { model.prefill(text.first(60), {}, {}, state); });
+    report("prefill 150 phonemes + 100 tokens", 10, [&] { model.prefill(phonemes, {}, prompt, state); });
+  }
   for (const std::int64_t rows : {1, 2, 4, 8, 16}) {
+    if (only_steps && rows > 1) break;
     std::vector<std::int64_t> which;
     for (std::int64_t row = 0; row < rows; ++row) {
       model.prefill(text.first(100), {}, std::span(prompt).first(70), state, row);
       which.push_back(row);
     }
     const std::vector<std::int32_t> tokens(which.size(), 5);
-    report("step of " + std::to_string(rows) + " rows at 170..230 positions", 60,
+    report("step of " + std::to_string(rows) + " rows at 170..230 positions", only_steps ? 130 : 60,
            [&] { model.step(which, tokens, state); });
   }
 }
@@ -262,18 +266,21 @@ int main(int argc, char** argv) {
     }
     return 0;
   }
+  // "shared": with a second thread where the model lets it help.
+  tts::SpareThread spare(has("shared") ? 2 : 1);
+  const tts::SpareThread::Shift shift(spare);
   for (const auto precision : precisions) {
     if (precision == tts::T2SPrecision::fp32) {
       for (const tts::Kernels* set : tts::supported_kernels()) {
         if (set != &tts::kernels() && !has("all")) continue;
-        time_model(tts::T2S(subject.config, subject.weights(), *set), std::string("fp32 ") + set->name);
+        time_model(tts::T2S(subject.config, subject.weights(), *set), std::string("fp32 ") + set->name, has("step"));
       }
       continue;
     }
     for (const tts::LowKernels* set : tts::supported_low_kernels()) {
       if (set != &tts::low_kernels() && !has("all")) continue;
       const tts::T2S model(subject.config, subject.weights(), {precision, 0}, *set);
-      time_model(model, std::string(to_string(model.precision())) + " " + set->name);
+      time_model(model, std::string(to_string(model.precision())) + " " + set->name, has("step"));
     }
   }
   return 0;

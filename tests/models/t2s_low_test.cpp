@@ -169,6 +169,62 @@ TEST_SUITE("models/t2s_low") {
     }
   }
 
+  TEST_CASE("a spare thread changes no bit, of a prefill, of steps of one row and of several, nor of what probes see") {
+    T2SConfig config = small_config();
+    config.layers = 6;  // of int8: large enough for steps to be shared
+    config.hidden = 512;
+    config.heads = 16;
+    const auto map = random_t2s_weights(config, 3);
+    for (const T2SPrecision precision : {T2SPrecision::bf16, T2SPrecision::int8}) {
+      CAPTURE(to_string(precision));
+      const T2S model(config, WeightScope(map, "model"), {precision, 0});
+      const auto text = random_ids(75, 30, 1);
+      const auto prompt = random_ids(31, 40, 2);
+      struct Seen {
+        std::vector<float> logits, attention;
+        bool helped_prefill = false, helped_step = false;
+      };
+      const auto speak = [&](SpareThread& spare) {
+        Seen seen;
+        const SpareThread::Shift shift(spare);
+        T2S::State state = model.make_state(3, 150);
+        state.set_attention_probes({{1, 3}, {5, 14}});
+        const auto keep = [&] {
+          for (const std::int64_t row : {0, 1, 2}) {
+            seen.logits.insert(seen.logits.end(), state.logits(row).begin(), state.logits(row).end());
+            for (const std::size_t probe : {0U, 1U}) {
+              const auto weights = state.attention(probe, row);
+              seen.attention.insert(seen.attention.end(), weights.begin(), weights.end());
+            }
+          }
+        };
+        for (const std::int64_t row : {0, 1, 2}) {
+          model.prefill(std::span(text).subspan(static_cast<std::size_t>(row)), {}, prompt, state, row);
+        }
+        seen.helped_prefill = shift.helped_seconds() > 0;
+        keep();
+        const double before = shift.helped_seconds();
+        for (std::int32_t i = 0; i < 6; ++i) {
+          model.step(i, state);
+          model.step(std::vector<std::int64_t>{0, 1, 2}, std::vector<std::int32_t>{i, i + 1, i + 2}, state);
+          keep();
+        }
+        seen.helped_step = shift.helped_seconds() > before;
+        return seen;
+      };
+      SpareThread none(1);
+      const Seen alone = speak(none);
+      CHECK_FALSE((alone.helped_prefill || alone.helped_step));
+      SpareThread spare(2);
+      Seen shared = speak(spare);
+      for (int i = 0; i < 100 && !(shared.helped_prefill && shared.helped_step); ++i) shared = speak(spare);
+      CHECK(shared.helped_prefill);
+      CHECK(shared.helped_step);
+      CHECK(shared.logits == alone.logits);
+      CHECK(shared.attention == alone.attention);
+    }
+  }
+
   TEST_CASE("a row that held a NaN serves the next utterance as if new") {
     T2SConfig config = small_config();
     config.bert_dim = 4;
