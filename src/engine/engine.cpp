@@ -287,12 +287,12 @@ class Engine final : public Synthesizer {
   [[nodiscard]] StreamView view(const Task& task, const Segment& segment, Clock::time_point now) const;
   [[nodiscard]] bool is_paused(const Task& task) const;
   /// Helps while few speak; with many, every processor has utterances of its own to work on.
-  [[nodiscard]] SpareThread* spare() { return few_speak_ ? &spare_ : nullptr; }
-  void count_speakers() {
+  [[nodiscard]] SpareThread* spare() {
     constexpr std::ptrdiff_t kFew = 2;
-    few_speak_ = std::count_if(live_.begin(), live_.end(), [](const TaskPtr& task) {
-                   return !task->speaking.empty() || !task->ready.empty();
-                 }) <= kFew;
+    const auto speak = std::count_if(live_.begin(), live_.end(), [](const TaskPtr& task) {
+      return !task->speaking.empty() || !task->ready.empty();
+    });
+    return speak <= kFew ? &spare_ : nullptr;
   }
   [[nodiscard]] bool can_begin(const Task& task) const;
   /// Whether the segment being decoded waits to be read again, because tokens of it were taken back.
@@ -347,7 +347,6 @@ class Engine final : public Synthesizer {
   std::vector<std::shared_ptr<const Voice>> trash_;         // freeing a voice takes time, too
 
   SpareThread spare_{static_cast<int>(working_threads(config_))};
-  std::atomic<bool> few_speak_{true};
   std::jthread loader_thread_;
   std::jthread text_thread_;  // the threads are last: they stop before what they use goes away
   std::jthread token_thread_;
@@ -548,7 +547,6 @@ void Engine::run_tokens(const std::stop_token& stop) {
     const std::uint64_t seen = token_signal_;
     if (part(lock)) continue;
     admit();
-    count_speakers();
     watch_quality();
     const TaskPtr task = next_to_read(Clock::now());
     if (!task) prefill_held_up_.reset();
@@ -564,7 +562,6 @@ void Engine::run_audio(const std::stop_token& stop) {
   Lock lock(mutex_);
   while (!stop.stop_requested()) {
     const std::uint64_t seen = audio_signal_;
-    count_speakers();
     if (part(lock) || render(lock) || prepare(lock)) continue;
     audio_work_.wait(lock, stop, [&] { return audio_signal_ != seen; });
   }
@@ -640,15 +637,10 @@ void Engine::admit() {
 Clock::time_point Engine::next_deadline() const {
   const auto now = Clock::now();
   auto first = now + std::chrono::seconds(10);
-  bool waiting = false;
   for (const TaskPtr& task : live_) {
-    if (task->phase != Phase::waiting) continue;
-    waiting = true;
-    first = std::min(first, task->waiting_since + config_.admission.max_wait);
-  }
-  for (const TaskPtr& task : live_) {  // a place may become free by time alone
-    if (!waiting || task->phase != Phase::running || task->queued > 0 || !keeps_place(*task, now)) continue;
-    const std::chrono::duration<double> kept(kept_seconds(*task, now));
+    if (task->phase == Phase::waiting) first = std::min(first, task->waiting_since + config_.admission.max_wait);
+    if (task->phase != Phase::running || task->queued > 0 || !keeps_place(*task, now)) continue;
+    const std::chrono::duration<double> kept(kept_seconds(*task, now));  // then its place is free, by time alone
     first = std::min(first, now + std::chrono::ceil<Clock::duration>(kept));
   }
   if (prefill_held_up_) first = std::min(first, now + std::chrono::milliseconds(5));
@@ -715,8 +707,8 @@ bool Engine::may_read(const Task& task) {
 }
 
 Spent Engine::read(Lock& lock, Task& task, Segment& segment, std::string& what) {
-  lock.unlock();
   const Stopwatch watch(spare());
+  lock.unlock();
   what = fault_of([&] { segment.stream->prefill(); });
   const Spent spent = watch.spent();
   lock.lock();
@@ -831,8 +823,8 @@ bool Engine::decode(Lock& lock) {
     owners[i]->decoding = true;
     ++owners[i]->hands;
   }
-  lock.unlock();
   const Stopwatch watch(spare());
+  lock.unlock();
   std::vector<std::string> failures(streams.size());
   std::string what = fault_of([&] { streams.front()->step(streams); });
   if (!what.empty() && streams.size() == 1) {
@@ -921,8 +913,8 @@ bool Engine::prepare(Lock& lock) {
   segment->prepared = true;
   best->rendering = true;
   ++best->hands;
-  lock.unlock();
   const Stopwatch watch(spare());
+  lock.unlock();
   const std::string what = fault_of([&] { segment->stream->prepare(); });
   const Spent spent = watch.spent();
   lock.lock();
@@ -965,9 +957,9 @@ bool Engine::render(Lock& lock) {
   const RenderGroup group = views[chosen.front()].group;
   if (group.networks != nullptr) ++render_calls_[group.networks];
   wake_tokens();
+  const Stopwatch watch(spare());
   lock.unlock();
 
-  const Stopwatch watch(spare());
   // A segment without a stream has nothing to say, and is alone.
   const std::string what = fault_of([&] {
     if (jobs.front().stream != nullptr) jobs.front().stream->render_together(jobs);

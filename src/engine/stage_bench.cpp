@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
-#include <memory>
+#include <iterator>
 #include <span>
 #include <stdexcept>
 #include <utility>
@@ -70,6 +70,103 @@ VoiceManifest find_manifest(const std::filesystem::path& voices_dir, const std::
   throw std::runtime_error("voice: there is no \"" + id + "\" in " + voices_dir.string());
 }
 
+std::vector<StageFigures> measure_tokens(const EngineConfig& config, const VoiceManifest& manifest,
+                                         const std::function<bool(const std::string&)>& begins) {
+  const T2SConfig& sizes = manifest.t2s.config;
+  const auto t2s = make_token_model(sizes, WeightScope(load_weights(manifest.t2s.file), "model"), config.networks.t2s,
+                                    config.networks.device);
+  constexpr std::int64_t kRows = 32;
+  const auto state = t2s->make_token_state(kRows, 320);
+  const auto phonemes = some_ids(150, sizes.phoneme_vocab);
+  const auto tokens = some_ids(100, sizes.eos());
+  const auto start = [&](std::size_t n_text, std::size_t n_prompt, std::int64_t row) {
+    t2s->start_row(std::span(phonemes).first(n_text), {}, std::span(tokens).first(n_prompt), *state, row);
+    (void)state->logits(row);  // waits for it
+  };
+  std::vector<StageFigures> out;
+  for (const std::size_t positions : {50, 250}) {
+    if (!begins("prefill, " + std::to_string(positions) + " positions")) return out;
+    const std::size_t n_text = positions * 3 / 5;
+    const auto ms = repeat([&] { start(n_text, positions - n_text, 0); });
+    out.push_back({"prefill", static_cast<int>(positions), "positions/s",
+                   each(ms, [&](double t) { return 1000.0 * static_cast<double>(positions) / t; })});
+  }
+  for (const std::int64_t rows : {1, 2, 4, 8, 16, 32}) {
+    if (!begins("decode step, " + std::to_string(rows) + " rows")) return out;
+    std::vector<std::int64_t> which;
+    for (std::int64_t row = 0; row < rows; ++row) {
+      start(90, 60, row);
+      which.push_back(row);
+    }
+    const std::vector<std::int32_t> newest(which.size(), 5);
+    std::vector<double> ms;
+    for (int i = 0; i < 20; ++i) {
+      ms.push_back(ms_of([&] {
+        t2s->step_rows(which, newest, *state);
+        (void)state->logits(which.back());
+      }));
+    }
+    out.push_back({"decode_step", static_cast<int>(rows), "ms", std::move(ms)});
+  }
+  return out;
+}
+
+/// All tokens of a segment.
+std::vector<std::int32_t> draw(const Voice& voice, const SegmentRequest& request) {
+  const auto stream = voice.begin(request);
+  SegmentStream* const self = stream.get();
+  stream->prefill();
+  while (!stream->finished()) stream->step({&self, 1});
+  if (!stream->failure().empty()) throw std::runtime_error(stream->failure());
+  if (stream->tokens().empty()) throw std::runtime_error("text: the voice has no tokens for it");
+  return {stream->tokens().begin(), stream->tokens().end()};
+}
+
+/// Its samples are left in `pcm`.
+std::vector<StageFigures> measure_sound(const Voice& voice, const SegmentRequest& request, int chunk_tokens,
+                                        const std::atomic<bool>& stop, std::vector<float>& pcm) {
+  const std::vector<std::int32_t> tokens = draw(voice, request);
+  const auto chunk = static_cast<std::size_t>(std::max(1, chunk_tokens));
+  std::vector<double> encoder, flow, vocoder;
+  double total_ms = 0;
+  for (int run = -1; run < 10 && !stop && (run < 3 || total_ms < 5000); ++run) {  // the first warms up
+    const AcousticTimes times;
+    pcm.clear();
+    total_ms += ms_of([&] {
+      const auto stream = voice.begin(request);
+      const std::span<const std::int32_t> all(tokens);
+      for (std::size_t at = 0; at < all.size(); at += chunk) {
+        const std::size_t n = std::min(chunk, all.size() - at);
+        const auto piece = stream->render(all.subspan(at, n), at + n == all.size());
+        pcm.insert(pcm.end(), piece.begin(), piece.end());
+      }
+    });
+    if (run < 0) continue;
+    const double seconds = static_cast<double>(pcm.size()) / voice.info().rate_hz;
+    const auto per_second = [&](std::chrono::nanoseconds time) {
+      return std::chrono::duration<double, std::milli>(time).count() / seconds;
+    };
+    encoder.push_back(per_second(times.encoder));
+    flow.push_back(per_second(times.flow));
+    vocoder.push_back(per_second(times.vocoder));
+  }
+  return {{"encoder", 0, "ms/s", std::move(encoder)},
+          {"flow", 0, "ms/s", std::move(flow)},
+          {"vocoder", 0, "ms/s", std::move(vocoder)}};
+}
+
+StageFigures measure_opus(std::span<const float> pcm, int rate_hz) {
+  const double seconds = static_cast<double>(pcm.size()) / rate_hz;
+  const auto ms = repeat([&] {
+    const std::vector<float> wire = resample(pcm, rate_hz, kOpusRate).value();
+    auto encoder = OpusEncoder::make(kOpusRate, kOpusBitrate, kOpusFrame).value();
+    for (std::size_t at = 0; at + kOpusFrame <= wire.size(); at += kOpusFrame) {
+      (void)encoder.encode(std::span(wire).subspan(at, kOpusFrame)).value();
+    }
+  });
+  return {"opus", 0, "ms/s", each(ms, [&](double t) { return t / seconds; })};
+}
+
 }  // namespace
 
 std::vector<StageFigures> measure_stages(const EngineConfig& config, const std::string& voice_id,
@@ -84,6 +181,9 @@ std::vector<StageFigures> measure_stages(const EngineConfig& config, const std::
     if (progress && !stop) progress(what);
     return !stop;
   };
+  const auto add = [&](std::vector<StageFigures> figures) {
+    std::move(figures.begin(), figures.end(), std::back_inserter(out));
+  };
 
   const TextFrontend frontend(config.text_data_dir);
   FrontendOptions options;
@@ -95,46 +195,7 @@ std::vector<StageFigures> measure_stages(const EngineConfig& config, const std::
     const auto ms = repeat([&] { (void)frontend.phonemize(text, options); });
     out.push_back({"front_end", 0, "us/character", each(ms, [&](double t) { return 1000 * t / characters; })});
   }
-
-  if (begins("token model")) {
-    const T2SConfig& sizes = manifest.t2s.config;
-    const auto t2s = make_token_model(sizes, WeightScope(load_weights(manifest.t2s.file), "model"), config.networks.t2s,
-                                      config.networks.device);
-    constexpr std::int64_t kRows = 32;
-    const auto state = t2s->make_token_state(kRows, 320);
-    const auto start = [&](std::span<const std::int32_t> words, std::span<const std::int32_t> before,
-                           std::int64_t row) {
-      t2s->start_row(words, {}, before, *state, row);
-      (void)state->logits(row);  // waits for it
-    };
-    const auto phonemes = some_ids(150, sizes.phoneme_vocab);
-    const auto tokens = some_ids(100, sizes.eos());
-    const std::span<const std::int32_t> all(phonemes);
-    const std::span<const std::int32_t> prompt(tokens);
-    for (const std::size_t positions : {50, 250}) {
-      if (!begins("prefill, " + std::to_string(positions) + " positions")) break;
-      const std::size_t n_text = positions * 3 / 5;
-      const auto ms = repeat([&] { start(all.first(n_text), prompt.first(positions - n_text), 0); });
-      out.push_back({"prefill", static_cast<int>(positions), "positions/s",
-                     each(ms, [&](double t) { return 1000.0 * static_cast<double>(positions) / t; })});
-    }
-    for (const std::int64_t rows : {1, 2, 4, 8, 16, 32}) {
-      if (!begins("decode step, " + std::to_string(rows) + " rows")) break;
-      std::vector<std::int64_t> which;
-      for (std::int64_t row = 0; row < rows; ++row) {
-        start(all.first(90), prompt.first(60), row);
-        which.push_back(row);
-      }
-      const std::vector<std::int32_t> newest(which.size(), 5);
-      std::vector<double> ms;
-      const auto step = [&] {
-        t2s->step_rows(which, newest, *state);
-        (void)state->logits(which.back());
-      };
-      for (int i = 0; i < 20; ++i) ms.push_back(ms_of(step));
-      out.push_back({"decode_step", static_cast<int>(rows), "ms", std::move(ms)});
-    }
-  }
+  if (begins("token model")) add(measure_tokens(config, manifest, begins));
 
   if (!begins("acoustic networks")) return out;
   const auto voice = load_voice(manifest.folder, config.networks);
@@ -142,55 +203,10 @@ std::vector<StageFigures> measure_stages(const EngineConfig& config, const std::
   request.phonemes = frontend.phonemize(text, options).phonemes;
   if (request.phonemes.empty()) throw std::runtime_error("text: nothing in it is spoken");
   request.seed = 1;
-  std::vector<std::int32_t> tokens;
-  {
-    const auto stream = voice->begin(request);
-    SegmentStream* const self = stream.get();
-    stream->prefill();
-    while (!stream->finished()) stream->step({&self, 1});
-    if (!stream->failure().empty()) throw std::runtime_error(stream->failure());
-    tokens.assign(stream->tokens().begin(), stream->tokens().end());
-  }
-  if (tokens.empty()) throw std::runtime_error("text: the voice has no tokens for it");
   std::vector<float> pcm;
-  std::vector<double> encoder, flow, vocoder;
-  double total_ms = 0;
-  for (int run = -1; run < 10 && !stop && (run < 3 || total_ms < 5000); ++run) {  // the first warms up
-    const AcousticTimes times;
-    pcm.clear();
-    total_ms += ms_of([&] {
-      const auto stream = voice->begin(request);
-      const std::span<const std::int32_t> all(tokens);
-      const auto chunk = static_cast<std::size_t>(std::max(1, config.chunks.max_tokens));
-      for (std::size_t at = 0; at < all.size(); at += chunk) {
-        const std::size_t n = std::min(chunk, all.size() - at);
-        const auto piece = stream->render(all.subspan(at, n), at + n == all.size());
-        pcm.insert(pcm.end(), piece.begin(), piece.end());
-      }
-    });
-    if (run < 0) continue;
-    const double seconds = static_cast<double>(pcm.size()) / voice->info().rate_hz;
-    const auto per_second = [&](std::chrono::nanoseconds time) {
-      return std::chrono::duration<double, std::milli>(time).count() / seconds;
-    };
-    encoder.push_back(per_second(times.encoder));
-    flow.push_back(per_second(times.flow));
-    vocoder.push_back(per_second(times.vocoder));
-  }
-  out.push_back({"encoder", 0, "ms/s", std::move(encoder)});
-  out.push_back({"flow", 0, "ms/s", std::move(flow)});
-  out.push_back({"vocoder", 0, "ms/s", std::move(vocoder)});
+  add(measure_sound(*voice, request, config.chunks.max_tokens, stop, pcm));
 
-  if (!begins("Opus") || pcm.empty()) return out;
-  const double seconds = static_cast<double>(pcm.size()) / voice->info().rate_hz;
-  const auto ms = repeat([&] {
-    const std::vector<float> wire = resample(pcm, voice->info().rate_hz, kOpusRate).value();
-    auto encoder48 = OpusEncoder::make(kOpusRate, kOpusBitrate, kOpusFrame).value();
-    for (std::size_t at = 0; at + kOpusFrame <= wire.size(); at += kOpusFrame) {
-      (void)encoder48.encode(std::span(wire).subspan(at, kOpusFrame)).value();
-    }
-  });
-  out.push_back({"opus", 0, "ms/s", each(ms, [&](double t) { return t / seconds; })});
+  if (begins("Opus") && !pcm.empty()) out.push_back(measure_opus(pcm, voice->info().rate_hz));
   return out;
 }
 
