@@ -82,7 +82,8 @@ def as_int8(net, weights=True):
             linears = Linears(layer)
             for name in Linears.NAMES:
                 w, _ = linears.parameters(name)
-                w.copy_(rounded_weight(w) if weights else w)
+                if weights:
+                    w.copy_(rounded_weight(w))
                 linears.on_input(name, lambda x, positive=name == "linear2": rounded_rows(x, positive))
             project = layer.self_attn.project
 
@@ -187,7 +188,6 @@ def gptq(w, x, damp=0.01):
     w = w.double().clone()
     h = x.double().T @ x.double() / len(x)
     h.diagonal().add_(damp * h.diagonal().mean() + 1e-12)
-    upper = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(h)), upper=True)
     largest = w.abs().argmax(1, keepdim=True)
     scale = (w.gather(1, largest).abs() / 127).clamp(min=1e-30)
     pinned = w.gather(1, largest).sign() * 127

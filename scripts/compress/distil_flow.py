@@ -16,7 +16,7 @@ import sizes
 from data import Pairs
 from folder import Folder
 from loop import Loop, arguments, autocast, begin, finish
-from networks import load_acoustic, nets
+from networks import load_acoustic, nets, style_of
 
 import fewer_steps  # scripts/train
 
@@ -26,15 +26,11 @@ class Conditions:
 
     def __init__(self, net, folder, pairs, device, crop, prompt_frames, count, rng):
         self.crop, self.rng, self.device = crop, rng, device
-        form, reference = sizes.form_of(folder.manifest), folder.reference()
-        if not reference:
-            raise SystemExit("distil_flow.py: give a voice: a folder without a prepared reference says not how it sounds")
         self.prompt, self.prompt_mu = torch.zeros(0, nets.N_MEL), torch.zeros(0, net.c["feature_dim"])
         with torch.no_grad():
-            if form == "starter":
-                ge = reference["ge"][None].float() if "ge" in reference else net.ref_enc(nets.normalise_mel(reference["mel"].float())[None])
-            else:
-                ge = net.ref_enc(reference["spectrogram.0"].float()[None, :, : net.c["ref_bins"]])
+            ge = style_of(net, folder)
+            if sizes.form_of(folder.manifest) != "starter":
+                reference = folder.reference()
                 mu = self.features(net, {"tokens": reference["prompt_tokens"], "phonemes": reference["prompt_phonemes"]}, ge)
                 n = min(len(mu), len(reference["mel"]))
                 first = max(0, n - prompt_frames)

@@ -44,8 +44,7 @@ def rotated(student, teacher):
 
 def sliced(teacher, full, small, layers, batches, follow):
     """A network of the teacher's hidden width: the matched layers with their most important heads and channels."""
-    always = {f"heads {i}": [h] for i, h in follow}
-    narrow, _ = prune.prune_t2s(teacher, full, batches, small["heads"], small["filter"], always)
+    narrow, _ = prune.prune_t2s(teacher, full, batches, small["heads"], small["filter"], follow)
     state = {}
     for key, value in narrow.state_dict().items():
         if not key.startswith("h.layers."):

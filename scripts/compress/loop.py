@@ -119,8 +119,6 @@ class Loop:
         self.opt.step()
         self.opt.zero_grad(set_to_none=True)
         self.steps += 1
-        with torch.no_grad():
-            d = min(self.decay, (self.steps + 1) / (self.steps + 20))
-            torch._foreach_lerp_(list(self.ema.parameters()), [p.detach() for p in self.net.parameters()], 1 - d)
+        nets.average(self.ema, self.net, self.decay, self.steps)
         for k, v in shown.items():
             self.log[k] = 0.95 * self.log.get(k, float(v)) + 0.05 * float(v)

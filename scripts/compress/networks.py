@@ -16,6 +16,15 @@ import nets  # noqa: E402
 import sizes  # noqa: E402
 
 
+def filled(net, state, folder, optional=frozenset()):
+    """The network with its weights out of a folder's, which may hold more."""
+    wanted = net.state_dict()
+    missing, _ = net.load_state_dict({k: v for k, v in state.items() if k in wanted}, strict=False)
+    if missing := [k for k in missing if k not in optional]:
+        raise KeyError(f"{folder.home}: no {', '.join(missing[:5])}")
+    return net.eval()
+
+
 # ----------------------------------------------------------------------------------------------------------------- T2S
 def make_t2s(s):
     return nets.TextToSemantic(s["layers"], s["hidden"], s["heads"], s["phoneme_vocab"], s["vocab"], s["filter"], s["head_dim"], s["bert_dim"])
@@ -28,11 +37,7 @@ def load_t2s(folder):
     s = sizes.t2s_sizes(folder.manifest)
     net = make_t2s(s)
     state = {BERT.get(k, k.removeprefix("model.")): v for k, v in folder.state("t2s").items()}
-    wanted = net.state_dict()
-    missing, _ = net.load_state_dict({k: v for k, v in state.items() if k in wanted}, strict=False)
-    if set(missing) - {"bert_proj_bias"}:
-        raise KeyError(f"{folder.home}: no {', '.join(missing)}")
-    return net.eval(), s
+    return filled(net, state, folder, {"bert_proj_bias"}), s
 
 
 def t2s_state(net):
@@ -41,17 +46,6 @@ def t2s_state(net):
 
 
 # ------------------------------------------------------------------------------------------- flow matching of v3 and v4
-class TimeMlp(nn.Module):
-    def __init__(self, dim):
-        super().__init__()
-        self.time_mlp = nn.ModuleDict({"0": nn.Linear(256, dim), "2": nn.Linear(dim, dim)})
-
-    def forward(self, t):
-        w = torch.exp(torch.arange(128, device=t.device) * (-math.log(10000.0) / 127))
-        a = 1000.0 * t[:, None] * w
-        return self.time_mlp["2"](F.silu(self.time_mlp["0"](torch.cat([a.sin(), a.cos()], -1))))
-
-
 class TextBlock(nn.Module):
     """ConvNeXt V2 (Woo et al. 2023): depthwise convolution, norm, GELU, global response norm over the whole window."""
 
@@ -97,7 +91,7 @@ class Dit(nn.Module):
     def __init__(self, s):
         super().__init__()
         dim, text, mel = s["dit_dim"], s["feature_dim"], s["mel_bands"]
-        self.time_embed, self.d_embed = TimeMlp(dim), TimeMlp(dim)
+        self.time_embed, self.d_embed = nets.TimeEmbed(dim), nets.TimeEmbed(dim)
         self.text_embed = nn.ModuleDict({"text_blocks": nn.ModuleList(TextBlock(text) for _ in range(s["dit_text_layers"]))})
         conv = lambda: nn.Conv1d(dim, dim, 31, padding=15, groups=16)
         self.input_embed = nn.ModuleDict({"proj": nn.Linear(2 * mel + text, dim),
@@ -147,17 +141,28 @@ class PublishedAcoustic(nets.AcousticModel):
         return self.wns1(y[:, (torch.arange(T, device=y.device) / self.rate).long()], ge)
 
 
-def load_acoustic(folder):
-    """-> network, sizes. Only forms with flow matching."""
-    s, form = sizes.acoustic_sizes(folder.manifest), sizes.form_of(folder.manifest)
+def make_acoustic(s, form):
     if form != "starter" and form not in sizes.FLOW_FORMS:
         raise ValueError(f"{form} has no flow matching")
-    net = nets.AcousticModel(s) if form == "starter" else PublishedAcoustic(s, form)
-    state = folder.state("acoustic")
-    missing, _ = net.load_state_dict({k: v for k, v in state.items() if k in net.state_dict()}, strict=False)
-    if missing:
-        raise KeyError(f"{folder.home}: no {', '.join(missing[:5])}")
-    return net.eval(), s
+    return nets.AcousticModel(s) if form == "starter" else PublishedAcoustic(s, form)
+
+
+def load_acoustic(folder):
+    """-> network, sizes. Only forms with flow matching."""
+    s = sizes.acoustic_sizes(folder.manifest)
+    return filled(make_acoustic(s, sizes.form_of(folder.manifest)), folder.state("acoustic"), folder), s
+
+
+def style_of(net, folder):
+    """ge [1, mrte_dim] of the prepared reference of a folder, by an acoustic network on the CPU."""
+    reference = folder.reference()
+    if not reference:
+        raise SystemExit("give a voice: a folder without a prepared reference says not how it sounds")
+    if "ge" in reference:
+        return reference["ge"][None].float()
+    if "spectrogram.0" in reference:
+        return net.ref_enc(reference["spectrogram.0"].float()[None, :, : net.c["ref_bins"]])
+    return net.ref_enc(nets.normalise_mel(reference["mel"].float())[None])
 
 
 # --------------------------------------------------------------------------------------------------------- vocoder of v3
@@ -219,14 +224,11 @@ class Bigvgan(nn.Module):
         return self.conv_post(self.activation_post(x)).clamp(-1, 1)[:, 0]
 
 
+def make_vocoder(s, form):
+    return nets.Vocoder(**{k: v for k, v in s.items() if k not in ("type", "gain_db")}) if form == "starter" else Bigvgan(s)
+
+
 def load_vocoder(folder):
     """-> network, sizes: of the starter form or v3."""
     s = sizes.vocoder_sizes(folder.manifest)
-    if sizes.form_of(folder.manifest) == "starter":
-        net = nets.Vocoder(**{k: v for k, v in s.items() if k not in ("type", "gain_db")})
-    else:
-        net = Bigvgan(s)
-    missing, _ = net.load_state_dict({k: v for k, v in folder.state("vocoder").items() if k in net.state_dict()}, strict=False)
-    if missing:
-        raise KeyError(f"{folder.home}: no {', '.join(missing[:5])}")
-    return net.eval(), s
+    return filled(make_vocoder(s, sizes.form_of(folder.manifest)), folder.state("vocoder"), folder), s

@@ -23,7 +23,7 @@ from data import Pairs, targets
 from folder import Folder, weights_in
 from knowledge import followers, imitate, kd_loss
 from loop import Loop, arguments, autocast, begin, finish
-from networks import Bigvgan, load_acoustic, load_t2s, load_vocoder, make_t2s, nets, t2s_state
+from networks import load_acoustic, load_t2s, load_vocoder, make_acoustic, make_t2s, make_vocoder, nets, style_of, t2s_state
 
 
 @dataclasses.dataclass
@@ -134,8 +134,8 @@ def cut(state, groups, scores, keep, always=None):
     return state
 
 
-def prune_t2s(net, s, batches, heads, filter, always=None):
-    """-> a new network and its sizes. heads, filter: how many of a layer stay."""
+def prune_t2s(net, s, batches, heads, filter, follow=()):
+    """-> a new network and its sizes. heads, filter: how many of a layer stay; follow: (layer, head) that stay whatever their importance."""
     state = {k: v.detach() for k, v in net.state_dict().items()}
     head_groups, filter_groups = t2s_groups(state, s)
 
@@ -146,6 +146,7 @@ def prune_t2s(net, s, batches, heads, filter, always=None):
             return F.cross_entropy(logits.float().flatten(0, 1), targets(b, net.eos).flatten())
         return loss
 
+    always = {g.name: [head for layer, head in follow if layer == i] for i, g in enumerate(head_groups)}
     scores = taylor(net, head_groups + filter_groups, [loss_of(b) for b in batches])
     state = cut(cut(state, head_groups, scores, lambda _: heads, always), filter_groups, scores, lambda _: filter)
     small = {**s, "heads": heads, "filter": filter}
@@ -160,11 +161,11 @@ def t2s(a, device):
     teacher.to(device)
     batches = pairs.batches(a.positions)
     some = [next(batches) for _ in range(a.probe_batches)]
-    always = {f"heads {layer}": [head] for layer, head in followers(teacher, some[0])}
-    net, small = prune_t2s(teacher, s, some, sizes.kept(s["heads"], a.heads, least=1), sizes.kept(s["filter"], a.filter, 16), always)
+    follow = followers(teacher, some[0])
+    net, small = prune_t2s(teacher, s, some, sizes.kept(s["heads"], a.heads, least=1), sizes.kept(s["filter"], a.filter, 16), follow)
     gone = sizes.check_total(sizes.t2s_parameters(s), sizes.t2s_parameters(small))
     print(f"T2S: heads {s['heads']} -> {small['heads']}, filter {s['filter']} -> {small['filter']}, {100 * gone:.0f} % of the weights less; "
-          f"heads that follow the text: {', '.join(f'{i}.{h}' for i, h in followers(teacher, some[0])) or 'none'}", flush=True)
+          f"heads that follow the text: {', '.join(f'{i}.{h}' for i, h in follow) or 'none'}", flush=True)
     loop = Loop(f"{a.out}.pt", net, a.budget, a.lr, restart=a.restart, report=lambda m: imitate(m, teacher, pairs, a.positions), threads=a.threads)
     print(f"held out before recovery: {imitate(loop.ema, teacher, pairs, a.positions)}", flush=True)
     for _ in loop:
@@ -174,8 +175,8 @@ def t2s(a, device):
     finish(a, folder, sizes.with_t2s(folder.manifest, small), {"t2s": t2s_state(loop.ema)})
 
 
-def resized(net, s, state, **changed):
-    out = type(net)(*((dict(s, **changed), "v3" if net.rate < 2 else "v4") if hasattr(net, "rate") else (dict(s, **changed),)))
+def resized(folder, s, state, **changed):
+    out = make_acoustic({**s, **changed}, sizes.form_of(folder.manifest))
     out.load_state_dict(state, strict=False)
     return out.eval().requires_grad_(False)
 
@@ -202,7 +203,7 @@ def flow(a, device):
     sizes.check_total(weights_in(state), weights_in(cut_state))
     starter = "estimator" in s
     changed = {"estimator": {**s["estimator"], "ff": keep}} if starter else {"dit_filter": keep}
-    student = resized(net, s, {"cfm.estimator." + k: v for k, v in cut_state.items()}, **changed).cfm.estimator.to(device).requires_grad_(True)
+    student = resized(folder, s, {"cfm.estimator." + k: v for k, v in cut_state.items()}, **changed).cfm.estimator.to(device).requires_grad_(True)
     print(f"flow: {groups[0].width} -> {keep} channels of {len(groups)} blocks, {100 * (1 - weights_in(cut_state) / weights_in(state)):.0f} % less", flush=True)
     estimator.requires_grad_(False)
     student = distil_flow.train(student, estimator, conditions, a, f"{a.out}.pt")
@@ -214,10 +215,8 @@ def encoder(a, device):
     """enc_p: recovery gives the conditioning back."""
     folder, pairs = Folder(a.model), Pairs(a.pairs, device, a.seed)
     teacher, s = load_acoustic(folder)
+    ge = style_of(teacher, folder).detach().to(device)
     teacher.to(device)
-    reference = folder.reference()
-    ge = reference["ge"][None].float() if "ge" in reference else teacher.ref_enc(reference["spectrogram.0"].float()[None, :, : s["ref_bins"]].to(device))
-    ge = ge.detach().to(device)
     batches = pairs.batches(a.positions)
     state = {k: v.detach() for k, v in teacher.state_dict().items()}
     groups = encoder_groups(state)
@@ -236,7 +235,7 @@ def encoder(a, device):
     cut_state = cut(state, groups, scores, lambda _: keep)
     part = lambda d: weights_in({k: v for k, v in d.items() if k.startswith("enc_p.")})
     sizes.check_total(part(state), part(cut_state))
-    net = resized(teacher, s, cut_state, filter=keep).to(device)
+    net = resized(folder, s, cut_state, filter=keep).to(device)
     net.enc_p.requires_grad_(True)
     print(f"enc_p: {groups[0].width} -> {keep} channels of {len(groups)} layers, {100 * (1 - part(cut_state) / part(state)):.0f} % less", flush=True)
     held = pairs.held_batches(a.positions)
@@ -277,7 +276,7 @@ def vocoder(a, device):
     if len(mels) < 3:
         raise SystemExit(f"prune.py: {len(mels)} of the pairs have over {a.frames + 2} mel frames, at least 3 wanted")
     held, mels = mels[-2:], mels[:-2]
-    rng, starter = random.Random(a.seed), not isinstance(teacher, Bigvgan)
+    rng, starter = random.Random(a.seed), sizes.form_of(folder.manifest) == "starter"
     teacher.to(device)
     state = {k: v.detach() for k, v in teacher.state_dict().items()}
 
@@ -325,8 +324,7 @@ def vocoder(a, device):
     for g in groups:
         cut_state = cut(cut_state, [g], scores, lambda _: by_group[g.name])
     sizes.check_total(weights_in(state), weights_in(cut_state))
-    small = {**s, **changed}
-    net = nets.Vocoder(**{k: v for k, v in small.items() if k not in ("type", "gain_db")}) if starter else Bigvgan(small)
+    net = make_vocoder({**s, **changed}, sizes.form_of(folder.manifest))
     net.load_state_dict(cut_state)
     net.to(device)
     print(f"vocoder: {changed}, {100 * (1 - weights_in(cut_state) / weights_in(state)):.0f} % less", flush=True)

@@ -10,6 +10,7 @@ DNSMOS, similarity by resemblyzer to the reference, to the other recording of th
 """
 import argparse
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -34,13 +35,10 @@ def syllables(text, tones):
 
 
 def errors(want, got):
-    """Edits between two lists."""
-    row = list(range(len(got) + 1))
-    for i, x in enumerate(want, 1):
-        last, row[0] = row[0], i
-        for j, y in enumerate(got, 1):
-            last, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, last + (x != y))
-    return row[-1]
+    """Edits between two lists of syllables."""
+    import jiwer
+    words = jiwer.process_words(" ".join(want), " ".join(got))
+    return words.substitutions + words.deletions + words.insertions
 
 
 def main():
@@ -65,7 +63,6 @@ def main():
     shelf.mkdir(exist_ok=True)
     if not (shelf / a.model).exists():
         shutil.copytree(a.voices / a.model, shelf / a.model)
-    import os
     env = dict(os.environ, SONORANT_ENGINE_VOICES_DIR=str(shelf), **({"SONORANT_ENGINE_TEXT_DATA_DIR": a.text_data} if a.text_data else {}))
     rows = []
     for n, name in enumerate(names):
@@ -103,7 +100,8 @@ def main():
         wave, rate = soundfile.read(r["wav"], dtype="float32")
         r.update(dnsmos=rating, **{k: v for k, v in repeats.measure(wave, rate).items() if np.isscalar(v)})
     ref = dict(zip(names, embeddings([a.references / f"{n}.wav" for n in names])))
-    other = {n: e for n, e in zip(names, embeddings([a.references / f"{n}_other.wav" if (a.references / f"{n}_other.wav").exists() else a.references / f"{n}.wav" for n in names]))}
+    again = lambda n: a.references / f"{n}_other.wav"
+    other = dict(zip(names, embeddings([again(n) if again(n).exists() else a.references / f"{n}.wav" for n in names])))
     for r, e in zip(said, embeddings([r["wav"] for r in said])):
         wrong = [float(e @ ref[n]) for n in names if n != r["speaker"]]
         r.update(similar=float(e @ ref[r["speaker"]]), similar_other=float(e @ other[r["speaker"]]), wrong=float(np.mean(wrong)), first=float(e @ ref[r["speaker"]]) > max(wrong, default=-1))

@@ -119,10 +119,7 @@ def main():
         nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         opt.step()
         step += 1
-        with torch.no_grad():
-            d = min(0.995, (step + 1) / (step + 20))
-            torch._foreach_mul_(list(ema.parameters()), d)
-            torch._foreach_add_(list(ema.parameters()), list(student.parameters()), alpha=1 - d)
+        nets.average(ema, student, 0.995, step)
         log = loss if log is None else 0.98 * log + 0.02 * loss
         if time.time() - last > 60:
             last = time.time()

@@ -27,48 +27,58 @@ def half(state, prefix=""):
     return {prefix + k: v.detach().to(torch.float16).contiguous() for k, v in state.items()}
 
 
-def main():
-    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ap.add_argument("--t2s", required=True)
-    ap.add_argument("--flow", required=True)
-    ap.add_argument("--vocoder", required=True)
-    ap.add_argument("--features", required=True)
-    ap.add_argument("--out", required=True)
-    ap.add_argument("--id", default="starter")
-    ap.add_argument("--name", default="Starter")
-    ap.add_argument("--steps", type=int, default=2)
-    ap.add_argument("--gain-db", type=float, default=4.1, help="brings the voice to -20 LUFS; measure it with scripts/eval/run.py")
+def options(doc, name, steps, gain_db, measured_with):
+    """Those of every exported voice."""
+    ap = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for required in ("t2s", "flow", "vocoder", "out"):
+        ap.add_argument("--" + required, required=True)
+    ap.add_argument("--id", default=name)
+    ap.add_argument("--name", default=name.capitalize())
+    ap.add_argument("--steps", type=int, default=steps)
+    ap.add_argument("--gain-db", type=float, default=gain_db, help=f"brings the voice to -20 LUFS; measure it with {measured_with}")
     ap.add_argument("--top-k", type=int, default=5)
     ap.add_argument("--temperature", type=float, default=0.6)
-    a = ap.parse_args()
+    return ap
+
+
+def write(a, languages, sizes, t2s, flow, vocoder, reference, **more):
+    """The folder a.out but for files of `more`, parts of the manifest. sizes: as nets.STARTER; networks: state dicts; reference: tensors. -> MB."""
     os.makedirs(a.out, exist_ok=True)
-    t2s = torch.load(a.t2s)
     t2s["bert_proj.bias"] = t2s.pop("bert_proj_bias")
     fill_unseen(t2s["ar_text_embedding.word_embeddings.weight"])
-    save_file(half(t2s, "model."), f"{a.out}/t2s.safetensors")
-    flow = torch.load(a.flow)["net"]
     fill_unseen(flow["enc_p.text_embedding.weight"])
-    save_file(half(flow), f"{a.out}/acoustic.safetensors")
-    save_file(half(torch.load(a.vocoder)), f"{a.out}/vocoder.safetensors")
-    net = nets.AcousticModel(nets.STARTER["acoustic"])
-    net.load_state_dict(flow)
-    save_file({"ge": average_speaker(net, load_features(a.features, 2))[0].to(torch.float32)}, f"{a.out}/reference.safetensors")
-    t, c, v = (dict(nets.STARTER[k]) for k in ("t2s", "acoustic", "vocoder"))
+    for name, state in (("t2s", half(t2s, "model.")), ("acoustic", half(flow)), ("vocoder", half(vocoder)), ("reference", reference)):
+        save_file(state, f"{a.out}/{name}.safetensors")
+    t = sizes["t2s"]
     manifest = {
-        "format": 1, "id": a.id, "name": a.name, "languages": ["en"], "sample_rate_hz": nets.RATE_HZ, "license": "Apache-2.0",
+        "format": 1, "id": a.id, "name": a.name, "languages": languages, "sample_rate_hz": nets.RATE_HZ, "license": "Apache-2.0",
         "text": {"word_separator": "SP"},
         "t2s": {"file": "t2s.safetensors", "layers": t["layers"], "hidden": t["dim"], "heads": t["heads"], "phoneme_vocab": t["phonemes"],
                 "vocab": t["vocab"], "bert_dim": 0,
                 "sampling": {"top_k": a.top_k, "top_p": 1.0, "temperature": a.temperature, "repetition_penalty": 1.0, "min_tokens": 11}},
-        "acoustic": {"file": "acoustic.safetensors", **c, "steps": a.steps},
-        "vocoder": {"file": "vocoder.safetensors", **v, "gain_db": a.gain_db},
+        "acoustic": {"file": "acoustic.safetensors", **sizes["acoustic"], "steps": a.steps},
+        "vocoder": {"file": "vocoder.safetensors", **sizes["vocoder"], "gain_db": a.gain_db},
+        **more,
         "reference": {"file": "reference.safetensors"},
     }
     with open(f"{a.out}/manifest.json", "w", encoding="utf8") as f:
         json.dump(manifest, f, indent=2)
         f.write("\n")
-    size = sum(os.path.getsize(f"{a.out}/{x}") for x in os.listdir(a.out))
-    print(f"{a.out}: {size / 1e6:.1f} MB")
+    files = [f"{a.out}/{x}" for x in os.listdir(a.out)]
+    for x in files:
+        os.chmod(x, 0o644)                                                     # save_file lets nobody else read it
+    return sum(map(os.path.getsize, files)) / 1e6
+
+
+def main():
+    ap = options(__doc__, "starter", 2, 4.1, "scripts/eval/run.py")
+    ap.add_argument("--features", required=True)
+    a = ap.parse_args()
+    flow = torch.load(a.flow)["net"]
+    net = nets.AcousticModel(nets.STARTER["acoustic"])
+    net.load_state_dict(flow)
+    reference = {"ge": average_speaker(net, load_features(a.features, 2))[0].to(torch.float32)}
+    print(f"{a.out}: {write(a, ['en'], nets.STARTER, torch.load(a.t2s), flow, torch.load(a.vocoder), reference):.1f} MB")
 
 
 if __name__ == "__main__":

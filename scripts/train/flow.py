@@ -186,10 +186,7 @@ def main():
         nn.utils.clip_grad_norm_(params, 1.0)
         opt.step()
         step += 1
-        with torch.no_grad():
-            d = min(a.ema, (step + 1) / (step + 20))
-            torch._foreach_mul_(list(ema.parameters()), d)
-            torch._foreach_add_(list(ema.parameters()), list(net.parameters()), alpha=1 - d)
+        nets.average(ema, net, a.ema, step)
         for k, v in dict(fm=fm, direct=direct, encoder=encoder).items():
             log[k] = 0.98 * log.get(k, v.item()) + 0.02 * v.item()
         if time.time() - last_eval > 60:

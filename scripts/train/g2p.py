@@ -164,6 +164,7 @@ class G2p(nn.Module):
 
 
 def distance(a, b):
+    """Edits between two sequences."""
     row = list(range(len(b) + 1))
     for i, x in enumerate(a):
         last, row[0] = row[0], i + 1

@@ -69,7 +69,7 @@ crew() {
   done
   for k in "${pids[@]}"; do wait "$k" || true; done
 }
-# once NAME COMMAND...: skipped when it was done before, or when less than half a minute is left.
+# once NAME COMMAND...: skipped when it was done before; the call ends when less than five seconds are left.
 once() {
   local name=$1
   shift

@@ -24,6 +24,14 @@ def save(state, path):
     os.replace(path + ".part", path)
 
 
+@torch.no_grad()
+def average(ema, net, most, step=None):
+    """Averages the weights of `net` into `ema`, which keeps the share `most` of its own; less of it over the first steps where `step` counts them."""
+    keep = most if step is None else min(most, (step + 1) / (step + 20))
+    torch._foreach_mul_(list(ema.parameters()), keep)
+    torch._foreach_add_(list(ema.parameters()), list(net.parameters()), alpha=1 - keep)
+
+
 # ---------------------------------------------------------------------------------------------------- mel front end (v3)
 def slaney_bank(n_mel=N_MEL, n_fft=N_FFT, rate=RATE_HZ):
     """Slaney mel filters with area normalisation, [n_mel, n_fft/2 + 1]."""

@@ -105,9 +105,6 @@ def fit(a):
     M, t0, step, last, log = 128, time.time(), 0, time.time(), {}
     T = M * 480 // TRUNK_SAMPLES + 16
 
-    def distance(z):
-        return (z.pow(2).sum(-1, keepdim=True) - 2 * z @ tokenizer.embed.T + tokenizer.embed.pow(2).sum(-1))
-
     while (part := (time.time() - t0) / 60 / a.minutes) < 1:
         for g in opt.param_groups:
             g["lr"] = 1.5e-3 * min(1, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * part)))
@@ -131,7 +128,7 @@ def fit(a):
             want = tokenizer.nearest(want_z)
         l1 = (y - m).abs()[ok].mean()
         pair = ok[:, ::2]
-        d = distance(z)
+        d = tokenizer.distances(z)
         ce = F.cross_entropy(-8 * d[pair], want[pair])
         zl = (z - want_z)[pair].pow(2).mean()
         loss = l1 + 0.2 * ce + zl
@@ -140,10 +137,7 @@ def fit(a):
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         opt.step()
         step += 1
-        with torch.no_grad():
-            k = min(0.995, (step + 1) / (step + 20))
-            torch._foreach_mul_(list(ema.parameters()), k)
-            torch._foreach_add_(list(ema.parameters()), list(net.parameters()), alpha=1 - k)
+        nets.average(ema, net, 0.995, step)
         for k, v in dict(l1=l1, ce=ce, z=zl).items():
             log[k] = 0.98 * log.get(k, v.item()) + 0.02 * v.item()
         if time.time() - last > 60:

@@ -227,10 +227,7 @@ def main():
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         opt.step()
         step += 1
-        with torch.no_grad():
-            d = min(0.998, (step + 1) / (step + 20))
-            torch._foreach_mul_(list(ema.parameters()), d)
-            torch._foreach_add_(list(ema.parameters()), list(net.parameters()), alpha=1 - d)
+        nets.average(ema, net, 0.998, step)
         for k, v in dict(ce=ce, guide=guide, acc=acc).items():
             log[k] = 0.98 * log.get(k, v.item()) + 0.02 * v.item()
         if time.time() - last_eval > 60:

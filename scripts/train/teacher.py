@@ -111,29 +111,39 @@ def teacher_graph():
     return onnx.load_from_string(raw), json.load(open(f"{folder}/data/vocab.json", encoding="utf8"))["vocab"]
 
 
+def session(graph, outputs, threads=1):
+    """Of the part of the graph that the tensors `outputs` need; they are what it returns."""
+    import onnx.utils
+    import onnxruntime
+    known = {o.name: o for o in graph.graph.output}
+    del graph.graph.output[:]
+    graph.graph.output.extend(known.get(o) or onnx.helper.make_tensor_value_info(o, onnx.TensorProto.FLOAT, None) for o in outputs)
+    graph = onnx.utils.Extractor(graph).extract_model([i.name for i in graph.graph.input], outputs)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def load_style(path):
+    """A voice's style vectors [510, 256] float32, by the number of characters: the raw storage is read, nothing is unpickled."""
+    with zipfile.ZipFile(path) as z:
+        name = next(x for x in z.namelist() if x.endswith("data/0"))
+        return np.frombuffer(z.read(name), np.float32).reshape(-1, 256)
+
+
 class Teacher:
     def __init__(self, style_path, outputs=("audio", DURATIONS)):
         """`outputs`: the tensors of the graph that `run` returns; the part of it they do not need is not computed."""
-        import onnx.utils
-        import onnxruntime
         graph, self.ids = teacher_graph()
-        known = {o.name: o for o in graph.graph.output}
-        self.outputs = [next(iter(known)) if o == "audio" else o for o in outputs]
-        del graph.graph.output[:]
-        graph.graph.output.extend(known.get(o) or onnx.helper.make_tensor_value_info(o, onnx.TensorProto.FLOAT, None) for o in self.outputs)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        graph = onnx.utils.Extractor(graph).extract_model([i.name for i in graph.graph.input], self.outputs)
-        self.session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        with zipfile.ZipFile(style_path) as z:                                 # raw float32 storage; nothing is unpickled
-            name = next(x for x in z.namelist() if x.endswith("data/0"))
-            self.style = np.frombuffer(z.read(name), np.float32).reshape(-1, 1, 256)
+        self.outputs = [graph.graph.output[0].name if o == "audio" else o for o in outputs]
+        self.session, self.style = session(graph, self.outputs), load_style(style_path)
 
     def run(self, sequence, speed=1.0):
         """-> durations per symbol, frames before and after (600 samples each), and the other outputs as they are."""
         ids = [self.ids[c] for _, s in sequence for c in s]
         got = dict(zip(self.outputs, self.session.run(self.outputs, {
-            "tokens": np.array([[0] + ids + [0]], np.int64), "style": self.style[len(ids)].astype(np.float32), "speed": np.array([speed], np.float32)})))
+            "tokens": np.array([[0] + ids + [0]], np.int64), "style": self.style[len(ids)][None].astype(np.float32), "speed": np.array([speed], np.float32)})))
         d, out, k = got.pop(DURATIONS).reshape(-1), [], 1
         for _, s in sequence:
             out.append(int(d[k: k + len(s)].sum()))

@@ -41,8 +41,14 @@ class Block(nn.Module):
 
 
 class Tokenizer(nn.Module):
-    def __init__(self, dim=192, codes=512, code_dim=64):
+    """Encoder, quantizer and decoder, and a linear read-out of the decoder with `out` columns: by default phoneme classes, log F0, voicing and mel.
+
+    dead: a code that is used less than this share of an even use of all codes begins anew.
+    """
+
+    def __init__(self, dim=192, codes=512, code_dim=64, out=len(CLASSES) + 2 + 80, dead=0.05):
         super().__init__()
+        self.dead = dead
         self.inp = nets.Conv(80, dim, 5)
         self.enc1 = nn.Sequential(*(Block(dim) for _ in range(3)))
         self.down = nn.Linear(2 * dim, dim)
@@ -52,19 +58,29 @@ class Tokenizer(nn.Module):
         self.dec1 = nn.Sequential(*(Block(dim) for _ in range(2)))
         self.up = nn.Linear(dim, 2 * dim)
         self.dec2 = nn.Sequential(*(Block(dim) for _ in range(2)))
-        self.head = nn.Linear(dim, len(CLASSES) + 2 + 80)
+        self.head = nn.Linear(dim, out)
         self.register_buffer("embed", torch.zeros(codes, code_dim))
         self.register_buffer("count", torch.ones(codes))
         self.register_buffer("total", torch.zeros(codes, code_dim))
         self.register_buffer("seeded", torch.zeros(1))
 
     def encode(self, mel50):
+        """[B, 2N, 80] -> [B, N, code_dim]."""
         x = self.enc1(self.inp((mel50 + 5) / 4))
         B, T, D = x.shape
         return self.to_code(self.enc2(self.down(x.reshape(B, T // 2, 2 * D))))
 
+    def decode(self, q):
+        """[B, N, code_dim] -> [B, 2N, dim], which `head` reads."""
+        y = self.dec1(self.from_code(q))
+        B, N, D = y.shape
+        return self.dec2(self.up(y).reshape(B, 2 * N, D))
+
+    def distances(self, z):
+        return z.pow(2).sum(-1, keepdim=True) - 2 * z @ self.embed.T + self.embed.pow(2).sum(-1)
+
     def nearest(self, z):
-        return (z.pow(2).sum(-1, keepdim=True) - 2 * z @ self.embed.T + self.embed.pow(2).sum(-1)).argmin(-1)
+        return self.distances(z).argmin(-1)
 
     @torch.no_grad()
     def update(self, flat, ids):
@@ -72,27 +88,31 @@ class Tokenizer(nn.Module):
         self.count.mul_(0.98).add_(one.sum(0), alpha=0.02)
         self.total.mul_(0.98).add_(one.T @ flat, alpha=0.02)
         self.embed.copy_(self.total / self.count.clamp(min=1e-3)[:, None])
-        dead = (self.count < 0.15).nonzero()[:, 0]
-        if len(dead):
-            pick = flat[torch.randint(0, len(flat), (len(dead),))]
-            self.embed[dead], self.count[dead], self.total[dead] = pick, 1.0, pick
+        dead = self.count < self.dead * len(flat) / len(self.embed)
+        pick = flat[torch.randint(0, len(flat), (len(self.embed),), device=flat.device)]
+        self.embed.copy_(torch.where(dead[:, None], pick, self.embed))
+        self.total.copy_(torch.where(dead[:, None], pick, self.total))
+        self.count.copy_(torch.where(dead, torch.ones_like(self.count), self.count))
 
-    def forward(self, mel50):
-        z = self.encode(mel50).float()
-        flat = z.reshape(-1, z.shape[-1])
+    def quantize(self, z, inside):
+        """z [B, N, code_dim], inside [B, N]: what counts -> z rounded to codes (its gradient passes through), commitment loss, ids [B, N]."""
+        flat, inside = z.reshape(-1, z.shape[-1]), inside.reshape(-1)
         if self.training and not self.seeded.item():
-            self.embed.copy_(flat[torch.randperm(len(flat))[: len(self.embed)]].detach())
+            some = flat[inside].detach()
+            self.embed.copy_(some[torch.randperm(max(len(some), len(self.embed)), device=z.device)[: len(self.embed)] % len(some)])
             self.total.copy_(self.embed)
             self.seeded.fill_(1)
         ids = self.nearest(flat)
         q = self.embed[ids].view_as(z)
-        commit = F.mse_loss(z, q.detach())
+        commit = (z - q.detach()).pow(2).mean(-1).reshape(-1)[inside].mean()
         if self.training:
-            self.update(flat.detach(), ids)
-        y = self.dec1(self.from_code(z + (q - z).detach()))
-        B, N, D = y.shape
-        o = self.head(self.dec2(self.up(y).reshape(B, 2 * N, D)))
-        return o, commit, ids.view(B, N)
+            self.update(flat[inside].detach(), ids[inside])
+        return z + (q - z).detach(), commit, ids.view(z.shape[:2])
+
+    def forward(self, mel50):
+        z = self.encode(mel50).float()
+        q, commit, ids = self.quantize(z, torch.ones(z.shape[:2], dtype=torch.bool, device=z.device))
+        return self.head(self.decode(q)), commit, ids
 
 
 def load_features(path, limit=None):

@@ -105,10 +105,7 @@ def main():
         nn.utils.clip_grad_norm_(net.parameters(), 2.0)
         opt.step()
         step += 1
-        with torch.no_grad():
-            d = min(0.999, (step + 1) / (step + 20)) if not a.resume else 0.998
-            torch._foreach_mul_(list(ema.parameters()), d)
-            torch._foreach_add_(list(ema.parameters()), list(net.parameters()), alpha=1 - d)
+        nets.average(ema, net, *((0.998,) if a.resume else (0.999, step)))
         for k, v in dict(loss=loss, f0=fl, mel=F.l1_loss(A[3], X[3])).items():
             log[k] = 0.98 * log.get(k, v.item()) + 0.02 * v.item()
         if time.time() - last_eval > 60:

@@ -5,8 +5,6 @@
 The reference is the take of that speaker (in --takes) whose length is nearest to 5 s. Refuses when a network holds a value that is not finite or the folder would be
 larger than 60 MB.
 """
-import argparse
-import json
 import os
 import sys
 
@@ -17,9 +15,8 @@ from safetensors.torch import save_file
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import stage
-import nets
 from config import SIZES
-from export import fill_unseen, half
+from export import half, options, write
 from train_flow import tokenize
 from train_tokenizer import CODE_DIM, DIM
 
@@ -41,17 +38,11 @@ def reference_take(takes, speaker):
 
 
 def main():
-    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("tokens", "flow", "vocoder", "t2s", "voice", "out"):
+    ap = options(__doc__, "clone", 4, 5.7, "scripts/eval/clone.py")
+    for name in ("tokens", "voice"):
         ap.add_argument("--" + name, required=True)
     ap.add_argument("--takes", nargs="+", required=True)
-    ap.add_argument("--id", default="clone")
-    ap.add_argument("--name", default="Clone")
     ap.add_argument("--languages", default="en,zh")
-    ap.add_argument("--steps", type=int, default=4)
-    ap.add_argument("--gain-db", type=float, default=5.7, help="brings level 0 to -20 LUFS; measure it with scripts/eval/clone.py")
-    ap.add_argument("--top-k", type=int, default=5)
-    ap.add_argument("--temperature", type=float, default=0.6)
     a = ap.parse_args()
     os.makedirs(a.out, exist_ok=True)
     load = lambda p: torch.load(p, map_location="cpu")
@@ -59,37 +50,15 @@ def main():
     sizes = SIZES[flow["size"]]
     if t2s["size"] != flow["size"]:
         raise SystemExit(f"the T2S is of size {t2s['size']}, the flow of {flow['size']}")
-    t = checked(t2s["net"], "T2S")
-    t["bert_proj.bias"] = t.pop("bert_proj_bias")
-    fill_unseen(t["ar_text_embedding.word_embeddings.weight"])
-    save_file(half(t, "model."), f"{a.out}/t2s.safetensors")
-    fill_unseen(flow["net"]["enc_p.text_embedding.weight"])
-    save_file(half(checked(flow["net"], "flow")), f"{a.out}/acoustic.safetensors")
-    save_file(half(checked(vocoder["net"], "vocoder")), f"{a.out}/vocoder.safetensors")
+    assert sizes["acoustic"]["code_dim"] == CODE_DIM
     encoder = {k: v for k, v in checked(tokens["net"], "tokenizer").items() if k.split(".")[0] in ("inp", "enc1", "down", "enc2", "to_code")}
     save_file(half(encoder), f"{a.out}/tokenizer.safetensors")
     take = reference_take(stage.load_takes(a.takes), a.voice)
     codes, _ = tokenize(a.tokens, [take], torch.device("cpu"))
-    save_file({"mel": torch.from_numpy(np.ascontiguousarray(take["mel"], np.float32)), "prompt_tokens": torch.from_numpy(codes[0].astype(np.int32)),
-               "prompt_phonemes": torch.from_numpy(take["ph"].astype(np.int32))}, f"{a.out}/reference.safetensors")
-    s, v = sizes["t2s"], sizes["vocoder"]
-    manifest = {
-        "format": 1, "id": a.id, "name": a.name, "languages": a.languages.split(","), "sample_rate_hz": nets.RATE_HZ, "license": "Apache-2.0",
-        "text": {"word_separator": "SP"},
-        "t2s": {"file": "t2s.safetensors", "layers": s["layers"], "hidden": s["dim"], "heads": s["heads"], "phoneme_vocab": s["phonemes"], "vocab": s["vocab"],
-                "bert_dim": 0, "sampling": {"top_k": a.top_k, "top_p": 1.0, "temperature": a.temperature, "repetition_penalty": 1.0, "min_tokens": 11}},
-        "acoustic": {"file": "acoustic.safetensors", **sizes["acoustic"], "steps": a.steps},
-        "vocoder": {"file": "vocoder.safetensors", **v, "gain_db": a.gain_db},
-        "tokenizer": {"file": "tokenizer.safetensors", "dim": DIM, "layers": 3, "mel_bands": 80},
-        "reference": {"file": "reference.safetensors"},
-    }
-    assert sizes["acoustic"]["code_dim"] == CODE_DIM
-    with open(f"{a.out}/manifest.json", "w", encoding="utf8") as f:
-        json.dump(manifest, f, indent=2)
-        f.write("\n")
-    for x in os.listdir(a.out):
-        os.chmod(f"{a.out}/{x}", 0o644)
-    size = sum(os.path.getsize(f"{a.out}/{x}") for x in os.listdir(a.out)) / 1e6
+    reference = {"mel": torch.from_numpy(np.ascontiguousarray(take["mel"], np.float32)), "prompt_tokens": torch.from_numpy(codes[0].astype(np.int32)),
+                 "prompt_phonemes": torch.from_numpy(take["ph"].astype(np.int32))}
+    size = write(a, a.languages.split(","), sizes, checked(t2s["net"], "T2S"), checked(flow["net"], "flow"), checked(vocoder["net"], "vocoder"), reference,
+                 tokenizer={"file": "tokenizer.safetensors", "dim": DIM, "layers": 3, "mel_bands": 80})
     if size > LIMIT_MB:
         raise SystemExit(f"{a.out}: {size:.1f} MB, more than {LIMIT_MB}")
     print(f"{a.out}: {size:.1f} MB")

@@ -24,8 +24,6 @@ sys.path[:0] = [os.path.join(HERE, ".."), os.path.join(HERE, "../data")]
 
 import nets
 
-LIMIT = 1.0                                                 # of the gradient's norm
-
 
 def options(doc):
     ap = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -77,10 +75,10 @@ def is_held_out(name):
     return hashlib.sha256(name.encode()).digest()[0] % 32 == 0
 
 
-def load_takes(folders, limit=None, waves=False):
+def load_takes(folders, waves=False):
     out = []
     for folder in folders:
-        for path in sorted(glob.glob(f"{folder}/*.pt"))[:limit]:
+        for path in sorted(glob.glob(f"{folder}/*.pt")):
             for t in torch.load(path, weights_only=False):
                 for key in ("trunk", "at100", "at50", "gain", "tract") + (() if waves else ("wave",)):
                     t.pop(key, None)
@@ -158,11 +156,11 @@ def plot(rows, path):
 class Training:
     """The loop of a stage: `for part in training:` gives the share of the budget that is used; training.step(loss, parts) does the rest.
 
-    net: what is trained, averaged (weights only; buffers are copied) and saved under "net" with `extra()` beside it.
+    net: what is trained, averaged (weights only; buffers are copied) and saved under "net" with `extra()` beside it; limit: of the gradient's norm.
     """
 
-    def __init__(self, a, net, evaluate, device, extra=lambda: {}, others=(), betas=(0.9, 0.98), decay=0.01, warm=200):
-        self.a, self.net, self.evaluate, self.device, self.extra, self.warm = a, net, evaluate, device, extra, warm
+    def __init__(self, a, net, evaluate, device, extra=lambda: {}, others=(), betas=(0.9, 0.98), decay=0.01, warm=200, limit=1.0):
+        self.a, self.net, self.evaluate, self.device, self.extra, self.warm, self.limit = a, net, evaluate, device, extra, warm, limit
         self.params = [p for m in (net, *others) for p in m.parameters() if p.requires_grad]
         self.others = list(others)
         self.opt = torch.optim.AdamW(self.params, a.lr, betas=betas, weight_decay=decay, fused=device.type == "cuda")
@@ -207,14 +205,11 @@ class Training:
         """parts: {name: tensor or number} for the log."""
         self.opt.zero_grad(set_to_none=True)
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.params, LIMIT)
+        norm = torch.nn.utils.clip_grad_norm_(self.params, self.limit)
         self.opt.step()
         self.count += 1
         with torch.no_grad():
-            d = min(self.a.ema, (self.count + 1) / (self.count + 20))
-            mine, theirs = list(self.ema.parameters()), list(self.net.parameters())
-            torch._foreach_mul_(mine, d)
-            torch._foreach_add_(mine, theirs, alpha=1 - d)
+            nets.average(self.ema, self.net, self.a.ema, self.count)
             for p, q in zip(self.ema.buffers(), self.net.buffers()):
                 p.copy_(q)
             for k, v in dict(parts, gradient=norm).items():

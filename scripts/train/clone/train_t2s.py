@@ -20,6 +20,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import stage
 import nets
 from config import SIZES
+from g2p import distance
 from t2s import HEADS, PROBE, alignment, neighbours
 from train_flow import tokenize
 from train_tokenizer import CLASS_OF, CLASSES, CloneTokenizer
@@ -135,21 +136,10 @@ def generate(net, ph, prompt, limit, top_k=5, temperature=0.6):
     return y[0, len(prompt):], False
 
 
-def edits(a, b):
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        last, row[0] = row[0], i
-        for j, y in enumerate(b, 1):
-            last, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, last + (x != y))
-    return row[-1]
-
-
 @torch.no_grad()
 def phonemes_of(tokenizer, codes):
     """The classes the tokenizer's decoder hears in codes, each once as long as it lasts, silence left out."""
-    y = tokenizer.dec1(tokenizer.from_code(tokenizer.embed[codes][None]))
-    B, N, D = y.shape
-    cls = tokenizer.head(tokenizer.dec2(tokenizer.up(y).reshape(B, 2 * N, D)))[0, :, : len(CLASSES)].argmax(-1).tolist()
+    cls = tokenizer.head(tokenizer.decode(tokenizer.embed[codes][None]))[0, :, : len(CLASSES)].argmax(-1).tolist()
     return [c for k, c in enumerate(cls) if c and (k == 0 or cls[k - 1] != c)]
 
 
@@ -194,7 +184,7 @@ def main():
             y, ended = generate(ema, torch.cat([p.ph, x.ph]).tolist(), p.codes.tolist(), 10 if a.small else min(300, 25 + 5 * len(x.ph)))
             want = [int(CLASS_OF[i]) for i in x.ph.tolist() if CLASS_OF[i]]
             want = [c for k, c in enumerate(want) if k == 0 or want[k - 1] != c]
-            wrong, total, ends = wrong + edits(want, phonemes_of(tokenizer, y)) if len(y) else wrong + len(want), total + len(want), ends + ended
+            wrong, total, ends = wrong + distance(want, phonemes_of(tokenizer, y)) if len(y) else wrong + len(want), total + len(want), ends + ended
         torch.set_rng_state(state)
         return dict(out, spoken_phoneme_error=wrong / max(total, 1), spoken_ended=ends / max(len(spoken), 1))
 

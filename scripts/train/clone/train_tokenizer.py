@@ -24,7 +24,7 @@ import stage
 import nets
 import zh_sounds
 from symbols import IDS
-from tokenizer import Block, phone_class, CLASSES as ENGLISH
+from tokenizer import Block, Tokenizer, phone_class, CLASSES as ENGLISH
 
 from config import CODES
 
@@ -42,69 +42,23 @@ for _s, _i in IDS.items():
 T, REFERENCE = 128, 96
 
 
-class CloneTokenizer(nn.Module):
-    """Keys of the engine's tokenizer (models/starter_tokenizer.h): inp, enc1, down, enc2, to_code, embed; the rest is for training."""
+class CloneTokenizer(Tokenizer):
+    """The tokenizer with heads for both languages and tones, and a mel that is given a summary of another take of the speaker.
+
+    Keys of the engine's tokenizer (models/starter_tokenizer.h): inp, enc1, down, enc2, to_code, embed; the rest is for training.
+    """
 
     def __init__(self, dim=DIM, codes=CODES, code_dim=CODE_DIM):
-        super().__init__()
-        self.inp = nets.Conv(80, dim, 5)
-        self.enc1 = nn.Sequential(*(Block(dim) for _ in range(3)))
-        self.down = nn.Linear(2 * dim, dim)
-        self.enc2 = nn.Sequential(*(Block(dim) for _ in range(3)))
-        self.to_code = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, code_dim))
-        self.from_code = nn.Linear(code_dim, dim)
-        self.dec1 = nn.Sequential(*(Block(dim) for _ in range(2)))
-        self.up = nn.Linear(dim, 2 * dim)
-        self.dec2 = nn.Sequential(*(Block(dim) for _ in range(2)))
-        self.head = nn.Linear(dim, len(CLASSES) + 6 + 2)
+        super().__init__(dim, codes, code_dim, len(CLASSES) + 6 + 2, 0.1)
         self.style = nn.Sequential(nets.Conv(80, 128, 5), nn.GELU(), nets.Conv(128, 128, 5), nn.GELU())
         self.to_mel = nn.Sequential(nn.Linear(dim + 128, 2 * dim), nn.GELU(), Block(2 * dim), nn.Linear(2 * dim, 80))
-        self.register_buffer("embed", torch.zeros(codes, code_dim))
-        self.register_buffer("count", torch.ones(codes))
-        self.register_buffer("total", torch.zeros(codes, code_dim))
-        self.register_buffer("seeded", torch.zeros(1))
-
-    def encode(self, mel50):
-        """[B, 2N, 80] -> [B, N, code_dim]."""
-        x = self.enc1(self.inp((mel50 + 5) / 4))
-        B, n, D = x.shape
-        return self.to_code(self.enc2(self.down(x.reshape(B, n // 2, 2 * D))))
-
-    def nearest(self, z):
-        return (z.pow(2).sum(-1, keepdim=True) - 2 * z @ self.embed.T + self.embed.pow(2).sum(-1)).argmin(-1)
-
-    @torch.no_grad()
-    def update(self, flat, ids):
-        one = F.one_hot(ids, len(self.embed)).float()
-        self.count.mul_(0.98).add_(one.sum(0), alpha=0.02)
-        self.total.mul_(0.98).add_(one.T @ flat, alpha=0.02)
-        self.embed.copy_(self.total / self.count.clamp(min=1e-3)[:, None])
-        dead = self.count < 0.1 * len(flat) / len(self.embed)
-        pick = flat[torch.randint(0, len(flat), (len(self.embed),), device=flat.device)]
-        self.embed.copy_(torch.where(dead[:, None], pick, self.embed))
-        self.total.copy_(torch.where(dead[:, None], pick, self.total))
-        self.count.copy_(torch.where(dead, torch.ones_like(self.count), self.count))
 
     def forward(self, mel50, reference, valid):
         """-> heads [B, 2N, ..], mel [B, 2N, 80] / 4, commitment, ids [B, N]. valid [B, 2N]: frames inside the take."""
-        z = self.encode(mel50).float()
-        flat = z.reshape(-1, z.shape[-1])
-        inside = valid[:, ::2].reshape(-1)
-        if self.training and not self.seeded.item():
-            some = flat[inside]
-            self.embed.copy_(some[torch.randint(0, len(some), (len(self.embed),), device=flat.device)].detach())
-            self.total.copy_(self.embed)
-            self.seeded.fill_(1)
-        ids = self.nearest(flat)
-        q = self.embed[ids].view_as(z)
-        commit = (z - q.detach()).pow(2).mean(-1).reshape(-1)[inside].mean()
-        if self.training:
-            self.update(flat[inside].detach(), ids[inside])
-        y = self.dec1(self.from_code(z + (q - z).detach()))
-        B, N, D = y.shape
-        h = self.dec2(self.up(y).reshape(B, 2 * N, D))
-        style = self.style((reference + 5) / 4).mean(1, keepdim=True).expand(-1, 2 * N, -1)
-        return self.head(h), self.to_mel(torch.cat([h, style.to(h.dtype)], -1)), commit, ids.view(B, N)
+        q, commit, ids = self.quantize(self.encode(mel50).float(), valid[:, ::2])
+        h = self.decode(q)
+        style = self.style((reference + 5) / 4).mean(1, keepdim=True).expand(-1, h.shape[1], -1)
+        return self.head(h), self.to_mel(torch.cat([h, style.to(h.dtype)], -1)), commit, ids
 
 
 def warps():

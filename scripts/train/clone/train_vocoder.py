@@ -55,7 +55,6 @@ def main():
     ap.add_argument("--batch", type=int, default=8)
     a = ap.parse_args()
     device = stage.begin(a)
-    stage.LIMIT = 2.0
     move_tables(device)
     usable = lambda ts: [t for t in ts if len(t["f0"]) > FRAMES + 2 and "wave" in t]
     takes = usable(stage.load_takes(a.takes, waves=True))
@@ -87,7 +86,7 @@ def main():
             mrs.append(sum((p - q).abs().mean().item() for p, q in zip(single.spectra(y[:, : x.shape[1]])[:3], single.spectra(x)[:3])) / 3)
         return dict(held_log_magnitude=np.mean(mrs), held_f0_cents=np.median(np.abs(cents)), held_voicing=np.mean(vuv))
 
-    training = stage.Training(a, net, evaluate, device, betas=(0.9, 0.99), warm=100)
+    training = stage.Training(a, net, evaluate, device, betas=(0.9, 0.99), warm=100, limit=2.0)
     n = FRAMES * nets.HOP + 2 * nets.PAD
     for part in training:
         which = torch.multinomial(weights, a.batch, replacement=True).to(device)

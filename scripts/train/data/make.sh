@@ -5,11 +5,11 @@ set -euo pipefail
 usage() {
   cat <<TXT
 usage: scripts/train/data/make.sh --cmudict FILE --styles DIR --phonemize PROGRAM [--prose FILE]... [--out DIR]
-           [--speakers N] [--real N] [--workers N] [--small] [--python PY]
+           [--speakers N] [--real N] [--workers N] [--start FILE] [--small] [--python PY]
 
   --cmudict FILE       CMUdict (cmudict.dict of the public repository cmusphinx/cmudict)
   --styles DIR         style vectors of Kokoro-82M voices (*.pt; api/src/voices/v1_0 of the public repository remsky/Kokoro-FastAPI)
-  --phonemize PROGRAM  tests/tools/phonemize of this project's build
+  --phonemize PROGRAM  tests/phonemize of this project's build
   --prose FILE         more English text, lines of name|text (e.g. the LJ Speech transcripts); may be repeated
   --out DIR            where everything goes                                   (default: build/train/clone)
   --speakers N         speakers whose mels are read off the teacher, 16 takes each (default: 300, about 5 hours)

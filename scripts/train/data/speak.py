@@ -260,10 +260,7 @@ def fit(a):
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         opt.step()
         step += 1
-        with torch.no_grad():
-            k = min(0.995, (step + 1) / (step + 20))
-            torch._foreach_mul_(list(ema.parameters()), k)
-            torch._foreach_add_(list(ema.parameters()), list(net.parameters()), alpha=1 - k)
+        nets.average(ema, net, 0.995, step)
         for k, v in dict(mel=l, mel50=l50).items():
             log[k] = 0.98 * log.get(k, v.item()) + 0.02 * v.item()
         if time.time() - last > 30:

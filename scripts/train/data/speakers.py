@@ -13,9 +13,13 @@ import hashlib
 import math
 import os
 import random
-import zipfile
+import sys
 
 import numpy as np
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+
+from teacher import load_style
 
 HELD_OUT = ("af_kore", "am_onyx", "bf_lily", "bm_lewis", "zf_xiaoni", "zm_yunxia")
 N_UNSEEN = 24
@@ -23,12 +27,8 @@ RANGE_PITCH, RANGE_TRACT = 0.14, 0.115                     # of the natural loga
 
 
 def load_styles(folder):
-    """{voice: [510, 256] float32}: by the number of the teacher's characters. Raw storages are read; nothing is unpickled."""
-    out = {}
-    for path in sorted(glob.glob(f"{folder}/*.pt")):
-        with zipfile.ZipFile(path) as z:
-            name = next(x for x in z.namelist() if x.endswith("data/0"))
-            out[os.path.basename(path)[:-3]] = np.frombuffer(z.read(name), np.float32).reshape(-1, 256)
+    """{voice: [510, 256] float32}."""
+    out = {os.path.basename(path)[:-3]: load_style(path) for path in sorted(glob.glob(f"{folder}/*.pt"))}
     if not out:
         raise SystemExit(f"{folder}: no style vectors (*.pt)")
     return out

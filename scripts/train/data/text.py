@@ -54,11 +54,6 @@ def teacher_field(chars):
     return chars.replace(" ", "_")
 
 
-def english(text, lexicon):
-    """[(symbol, characters)] or None."""
-    return parse(text, lexicon)
-
-
 def arpa(symbol):
     """The teacher's characters of an ARPAbet symbol outside a known word."""
     stress, base = (symbol[-1], symbol[:-1]) if symbol[-1].isdigit() else ("", symbol)
@@ -214,7 +209,7 @@ def main():
         judged = {l.strip() for l in f}
     english_rows = {}
     for text in english_lines(rng, a.size, lexicon, a.prose):
-        sequence = english(text, lexicon) if text not in judged else None
+        sequence = parse(text, lexicon) if text not in judged else None
         if sequence and sum(len(s) for _, s in sequence) <= 400:
             english_rows[text] = sequence
     zh, mixed = chinese_lines(rng, a.size, dictionary())

@@ -6,19 +6,17 @@ import numpy as np
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 
-from teacher import DURATIONS, teacher_graph
+from teacher import DURATIONS, session, teacher_graph
 
 F0 = "/encoder/Reshape_output_0"                            # [1, 2 * frames] Hz at 80 Hz; below 10 the source is silent
 TRUNK = "/decoder/decoder/decode.3/Div_4_output_0"          # [1, 512, 2 * frames], enters the waveform generator
-VOICED_HZ = 10.0
 
 
 class Teacher:
     """`outputs`: any of "audio", "trunk"; what they do not need is not computed. Durations and F0 are always there."""
 
     def __init__(self, outputs=("trunk",), threads=1):
-        import onnx.utils
-        import onnxruntime
+        import onnx
         graph, self.ids = teacher_graph()
         for node in graph.graph.node:
             for i, name in enumerate(node.input):
@@ -29,14 +27,7 @@ class Teacher:
         graph.graph.input.append(onnx.helper.make_tensor_value_info("pitch", onnx.TensorProto.FLOAT, [1]))
         names = {"audio": graph.graph.output[0].name, "trunk": TRUNK}
         self.outputs = [DURATIONS, F0 + "/scaled"] + [names[o] for o in outputs]
-        known = {o.name: o for o in graph.graph.output}
-        del graph.graph.output[:]
-        graph.graph.output.extend(known.get(o) or onnx.helper.make_tensor_value_info(o, onnx.TensorProto.FLOAT, None) for o in self.outputs)
-        graph = onnx.utils.Extractor(graph).extract_model([i.name for i in graph.graph.input], self.outputs)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self.session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        self.session = session(graph, self.outputs, threads)
         self.inputs = {i.name for i in self.session.get_inputs()}
 
     def run(self, sequence, style, speed=1.0, pitch=1.0):
