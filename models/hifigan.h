@@ -58,7 +58,6 @@ class Hifigan {
 
  private:
   class Cursor;
-  void load_bf16(const WeightScope& weights);
   struct ResBlock {
     std::vector<SampleConv> first, second;  ///< one pair per dilation
   };

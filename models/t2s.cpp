@@ -15,7 +15,6 @@
 
 #include "models/sine_positions.h"
 #include "models/t2s_guard.h"
-#include "models/token_slots.h"
 #include "src/core/log.h"
 
 namespace tts {
@@ -206,7 +205,6 @@ T2S::State T2S::make_state(std::int64_t rows, std::int64_t capacity) const {
   State state;
   state.rows_ = rows;
   state.capacity_ = capacity;
-  state.layers_ = config_.layers;
   state.attended_width_ = config_.attended();
   state.vocab_ = config_.vocab;
   state.window_ = window_;
@@ -232,7 +230,9 @@ T2S::State T2S::make_state(std::int64_t rows, std::int64_t capacity) const {
 }
 
 std::uint64_t T2S::row_bytes(std::int64_t positions) const {
-  return slot_bytes(config_, precision_, positions);
+  const std::int64_t block = is_low() ? LowKernels::kBlock : 1;
+  const std::int64_t numbers = 2 * config_.layers * config_.attended() * ((positions + block - 1) / block * block);
+  return static_cast<std::uint64_t>(numbers) * (is_low() ? sizeof(std::uint16_t) : sizeof(float));
 }
 
 std::unique_ptr<TokenState> T2S::make_token_state(std::int64_t rows, std::int64_t capacity) const {
@@ -291,15 +291,8 @@ std::size_t T2S::cache_offset(const State& state, std::int64_t layer, std::int64
   return size((layer * state.rows_ + row) * (is_low() ? state.stride_ : state.capacity_) * config_.attended());
 }
 
-void T2S::check_token(std::int32_t token) const {
-  if (token < 0 || token >= config_.vocab) {
-    throw std::invalid_argument("semantic token " + std::to_string(token) + " is outside 0.." +
-                                std::to_string(config_.vocab - 1));
-  }
-}
-
 std::span<const float> T2S::token_embedding(std::int32_t token) const {
-  check_token(token);
+  check_token(config_, token);
   return {audio_embedding_.data() + token * config_.hidden, size(config_.hidden)};
 }
 
@@ -314,23 +307,7 @@ std::vector<float> T2S::embed(std::span<const std::int32_t> phonemes, std::span<
   const std::int64_t d = config_.hidden;
   const auto n_text = static_cast<std::int64_t>(phonemes.size());
   const auto n_prompt = static_cast<std::int64_t>(prompt.size());
-  if (n_text == 0) throw std::invalid_argument("T2S text is empty");
-  if (n_text > kPositions || n_prompt >= kPositions) {
-    throw std::invalid_argument("T2S input of " + std::to_string(n_text) + " phonemes and " + std::to_string(n_prompt) +
-                                " prompt tokens; at most " + std::to_string(kPositions));
-  }
-  if (!bert.empty() && bert.size() != phonemes.size() * size(config_.bert_dim)) {
-    throw std::invalid_argument("T2S bert feature has " + std::to_string(bert.size()) + " values, wanted " +
-                                std::to_string(n_text) + " x " + std::to_string(config_.bert_dim));
-  }
-  for (const std::int32_t id : phonemes) {
-    if (id < 0 || id >= config_.phoneme_vocab) {
-      throw std::invalid_argument("phoneme id " + std::to_string(id) + " is outside 0.." +
-                                  std::to_string(config_.phoneme_vocab - 1));
-    }
-  }
-  for (const std::int32_t token : prompt) check_token(token);
-
+  check_input(config_, phonemes, bert, prompt);
   std::vector<float> x(size((n_text + n_prompt) * d), 0.0F);
   if (!bert.empty() && !bert_proj_.empty()) bert_proj_.apply(bert.data(), config_.bert_dim, n_text, x.data(), d);
   for (std::int64_t t = 0; t < n_text; ++t) {
@@ -584,7 +561,7 @@ void T2S::step(std::span<const std::int64_t> rows, std::span<const std::int32_t>
       throw std::invalid_argument("T2S row " + std::to_string(row) + " is full at " +
                                   std::to_string(state.length_[size(row)]) + " positions");
     }
-    check_token(tokens[b]);
+    check_token(config_, tokens[b]);
     if (std::find(rows.begin(), rows.begin() + static_cast<std::ptrdiff_t>(b), row) !=
         rows.begin() + static_cast<std::ptrdiff_t>(b)) {
       throw std::invalid_argument("T2S row " + std::to_string(row) + " is stepped twice at once");

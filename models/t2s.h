@@ -65,7 +65,6 @@ class T2S final : public TokenModel {
 
     std::int64_t rows_ = 0;
     std::int64_t capacity_ = 0;
-    std::int64_t layers_ = 0;
     std::int64_t attended_width_ = 0;
     std::int64_t vocab_ = 0;
     std::int64_t window_ = 0;
@@ -117,6 +116,7 @@ class T2S final : public TokenModel {
   [[nodiscard]] const T2SConfig& config() const noexcept override { return config_; }
   [[nodiscard]] T2SPrecision precision() const noexcept override { return precision_; }
   [[nodiscard]] std::int64_t window() const noexcept override { return window_; }
+  /// Rows are whole blocks of positions at reduced precision.
   [[nodiscard]] std::uint64_t row_bytes(std::int64_t positions) const override;
   [[nodiscard]] std::optional<std::uint64_t> device_memory() const override { return std::nullopt; }
 
@@ -174,7 +174,6 @@ class T2S final : public TokenModel {
   void load_rest(const WeightScope& scope);
   void load_layers(const WeightScope& scope, T2SPrecision precision);
   [[nodiscard]] bool is_low() const noexcept { return precision_ != T2SPrecision::fp32; }
-  void check_token(std::int32_t token) const;
   void embed_token(std::int32_t token, std::int64_t position, float* out) const;
   void reserve_scratch(State& state, std::int64_t n) const;
   /// Runs body(member) alone, or with the spare thread when the work is worth it.

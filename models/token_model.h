@@ -31,6 +31,12 @@ struct T2SConfig {
 /// Positions that exist: a text, or a prompt plus its generated tokens, may not be longer.
 inline constexpr std::int64_t kT2SPositions = 4000;
 
+/// Throws std::invalid_argument for a token outside the vocabulary.
+void check_token(const T2SConfig& config, std::int32_t token);
+/// What every TokenModel asks of a text and a prompt, whatever room its state has: see TokenModel::start_row.
+void check_input(const T2SConfig& config, std::span<const std::int32_t> phonemes, std::span<const float> bert,
+                 std::span<const std::int32_t> prompt);
+
 /// What up to rows() utterances have been told: KV cache, lengths, newest logits. Made by a TokenModel and used with
 /// that one only, by one thread at a time.
 class TokenState {

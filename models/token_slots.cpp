@@ -2,17 +2,9 @@
 
 #include <algorithm>
 
-#include "models/kernels_low.h"
 #include "src/core/assert.h"
 
 namespace tts {
-
-std::uint64_t slot_bytes(const T2SConfig& config, T2SPrecision precision, std::int64_t positions) {
-  const bool is_low = precision != T2SPrecision::fp32;
-  const std::int64_t block = is_low ? LowKernels::kBlock : 1;  // low rows are whole blocks of positions
-  const std::int64_t columns = 2 * config.layers * config.attended() * ((positions + block - 1) / block * block);
-  return static_cast<std::uint64_t>(columns) * (is_low ? sizeof(std::uint16_t) : sizeof(float));
-}
 
 std::int64_t slots_within(std::uint64_t free_bytes, std::uint64_t row_bytes, std::int64_t most) {
   const std::uint64_t fit = free_bytes / 2 / std::max<std::uint64_t>(1, row_bytes);

@@ -11,9 +11,6 @@
 
 namespace tts {
 
-/// Bytes of keys and values that one row of so many positions takes.
-[[nodiscard]] std::uint64_t slot_bytes(const T2SConfig& config, T2SPrecision precision, std::int64_t positions);
-
 /// How many rows of `row_bytes` to have when `free_bytes` of memory are left: as many as fit in half of it, at least
 /// one and at most `most`. The other half is for weights and what the acoustic networks need.
 [[nodiscard]] std::int64_t slots_within(std::uint64_t free_bytes, std::uint64_t row_bytes, std::int64_t most);

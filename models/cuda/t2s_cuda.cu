@@ -46,7 +46,7 @@ template <class T>
 class Store {
  public:
   /// Where `values` will be once uploaded, as an offset.
-  std::size_t add(std::vector<T> values) {
+  std::size_t add(const std::vector<T>& values) {
     const std::size_t at = all_.size();
     all_.insert(all_.end(), values.begin(), values.end());
     return at;
@@ -184,7 +184,6 @@ class CudaT2S final : public TokenModel {
   template <class F, int kWidth>
   void attend_width(const AttendArgs& args, const Pass& pass) const;
   void step_and_capture(std::int64_t n, CudaState& state) const;
-  void check_token(std::int32_t token) const;
 
   [[nodiscard]] std::vector<uint4> packed(const std::vector<float>& weight, std::int64_t out, std::int64_t in) const;
 
@@ -348,7 +347,7 @@ CudaT2S::CudaT2S(const T2SConfig& config, const ReadTensor& read, T2SPrecision p
     if (at.biased) at.bias = floats_.add(read(bias, {out}));
     return at;
   };
-  const std::size_t text_at = floats_.add(std::move(text));
+  const std::size_t text_at = floats_.add(text);
   const std::size_t audio_at = floats_.add(read("ar_audio_embedding.word_embeddings.weight", {config.vocab, d}));
   const std::size_t positions_at = floats_.add(sine_positions(kT2SPositions, d));
   Offsets bert;
@@ -438,9 +437,8 @@ template <class F>
 void CudaT2S::enqueue_in(const Pass& pass, const CudaState& state) const {
   const Work& w = *pass.work;
   const auto n = static_cast<std::int32_t>(pass.n);
-  Pass first = pass;
-  first.overlaps = false;  // what went before it in the stream is none of these kernels
-  launch(embed, dim3{static_cast<unsigned>(n), 1, 1}, 128, 0, first.overlaps, pass.stream,
+  // What went before it in the stream is none of these kernels.
+  launch(embed, dim3{static_cast<unsigned>(n), 1, 1}, 128, 0, /*overlaps=*/false, pass.stream,
          EmbedArgs{pass.from, w.entry.data(), text_, audio_, positions_, text_alpha_, audio_alpha_,
                    static_cast<std::int32_t>(config_.hidden), w.y.data()});
   if (pass.features != nullptr) {
@@ -572,13 +570,6 @@ std::unique_ptr<TokenState> CudaT2S::make_token_state(std::int64_t rows, std::in
   return std::make_unique<CudaState>(*this, rows, capacity);
 }
 
-void CudaT2S::check_token(std::int32_t token) const {
-  if (token < 0 || token >= config_.vocab) {
-    throw std::invalid_argument("semantic token " + std::to_string(token) + " is outside 0.." +
-                                std::to_string(config_.vocab - 1));
-  }
-}
-
 void CudaT2S::start_row(std::span<const std::int32_t> phonemes, std::span<const float> bert,
                         std::span<const std::int32_t> prompt, TokenState& of, std::int64_t row) const {
   auto& state = dynamic_cast<CudaState&>(of);
@@ -586,22 +577,11 @@ void CudaT2S::start_row(std::span<const std::int32_t> phonemes, std::span<const 
   const auto n_prompt = static_cast<std::int64_t>(prompt.size());
   const std::int64_t n = n_text + n_prompt;
   state.check_row(row);
-  if (n_text == 0) throw std::invalid_argument("T2S text is empty");
-  if (n > state.capacity_ || n_text > kT2SPositions || n_prompt >= kT2SPositions) {
-    throw std::invalid_argument("T2S input of " + std::to_string(n_text) + " phonemes and " + std::to_string(n_prompt) +
-                                " prompt tokens, the state holds " + std::to_string(state.capacity_));
+  check_input(config_, phonemes, bert, prompt);
+  if (n > state.capacity_) {
+    throw std::invalid_argument("T2S input of " + std::to_string(n) + " positions, the state holds " +
+                                std::to_string(state.capacity_));
   }
-  if (!bert.empty() && bert.size() != phonemes.size() * size(config_.bert_dim)) {
-    throw std::invalid_argument("T2S bert feature has " + std::to_string(bert.size()) + " values, wanted " +
-                                std::to_string(n_text) + " x " + std::to_string(config_.bert_dim));
-  }
-  for (const std::int32_t id : phonemes) {
-    if (id < 0 || id >= config_.phoneme_vocab) {
-      throw std::invalid_argument("phoneme id " + std::to_string(id) + " is outside 0.." +
-                                  std::to_string(config_.phoneme_vocab - 1));
-    }
-  }
-  for (const std::int32_t token : prompt) check_token(token);
 
   use_device();
   state.finish_prefill();  // its memory is wanted
@@ -678,7 +658,7 @@ void CudaT2S::step_rows(std::span<const std::int64_t> rows, std::span<const std:
       throw std::invalid_argument("T2S row " + std::to_string(row) + " is full at " + std::to_string(length) +
                                   " positions");
     }
-    check_token(tokens[size(b)]);
+    check_token(config_, tokens[size(b)]);
     if (seen[size(row)]) throw std::invalid_argument("T2S row " + std::to_string(row) + " is stepped twice at once");
     seen[size(row)] = true;
     e.row = static_cast<std::int32_t>(row);

@@ -181,6 +181,27 @@ __device__ __forceinline__ void fill_rows(const LinearArgs& a, const Norm<kQuads
   }
 }
 
+/// The lane's weights of kTiles tiles from `tile` on, of the kAhead fragments from `from` on; zeros where there is no
+/// such tile and from fragment `end` on.
+template <int kTiles>
+__device__ __forceinline__ void load_weights(const LinearArgs& a, int tile, int from, int end,
+                                             uint4 (&w)[kTiles][kAhead]) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int fragments = a.in / kFragment;
+  const int tiles = (a.out + kTileOutputs - 1) / kTileOutputs;
+  TTS_UNROLL
+  for (int t = 0; t < kTiles; ++t) {
+    TTS_UNROLL
+    for (int i = 0; i < kAhead; ++i) {
+      if (tile + t < tiles && from + i < end) {
+        w[t][i] = load_once(a.weight + (static_cast<std::int64_t>(tile + t) * fragments + from + i) * 32 + lane);
+      } else {
+        w[t][i] = uint4{0, 0, 0, 0};
+      }
+    }
+  }
+}
+
 /// One output of one entry: what it takes beside the sum is read early, so that storing it waits for nothing.
 template <class F, Output kOut>
 struct Result {
@@ -244,23 +265,8 @@ static __global__ void __launch_bounds__(512) linear_small(const LinearArgs a) {
   const int first = warp * per_slice;
   const int last = first + per_slice < fragments ? first + per_slice : fragments;
   const int first_tile = static_cast<int>(blockIdx.x) * kTiles;
-  const int tiles = (a.out + kTileOutputs - 1) / kTileOutputs;
   uint4 w[kTiles][kAhead];
-  const auto load = [&](int from) {
-    TTS_UNROLL
-    for (int t = 0; t < kTiles; ++t) {
-      TTS_UNROLL
-      for (int i = 0; i < kAhead; ++i) {
-        if (first_tile + t < tiles && from + i < last) {
-          w[t][i] =
-              load_once(a.weight + (static_cast<std::int64_t>(first_tile + t) * fragments + from + i) * 32 + lane);
-        } else {
-          w[t][i] = uint4{0, 0, 0, 0};
-        }
-      }
-    }
-  };
-  load(first);
+  load_weights(a, first_tile, first, last, w);
   Norm<kQuads> norm;
   if (kIn == Input::normed && warp < a.n) norm.load(a);
   wait_for_previous();
@@ -290,7 +296,7 @@ static __global__ void __launch_bounds__(512) linear_small(const LinearArgs a) {
   }
   float c[kTiles][4] = {};
   for (int from = first; from < last; from += kAhead) {
-    if (from != first) load(from);
+    if (from != first) load_weights(a, first_tile, from, last, w);
     TTS_UNROLL
     for (int i = 0; i < kAhead; ++i) {
       if (from + i >= last) break;
@@ -336,22 +342,8 @@ static __global__ void __launch_bounds__(128) linear_large(const LinearArgs a) {
   const int fragments = a.in / kFragment;
   const int per_slice = (fragments + a.slices - 1) / a.slices;
   const int tile = static_cast<int>(blockIdx.x) * kLargeTiles + warp * kTiles;
-  const int tiles = (a.out + kTileOutputs - 1) / kTileOutputs;
   uint4 next[kTiles][kAhead];
-  const auto load = [&](int from) {
-    TTS_UNROLL
-    for (int t = 0; t < kTiles; ++t) {
-      TTS_UNROLL
-      for (int i = 0; i < kAhead; ++i) {
-        if (tile + t < tiles && from + i < fragments) {
-          next[t][i] = load_once(a.weight + (static_cast<std::int64_t>(tile + t) * fragments + from + i) * 32 + lane);
-        } else {
-          next[t][i] = uint4{0, 0, 0, 0};
-        }
-      }
-    }
-  };
-  load(0);
+  load_weights(a, tile, 0, fragments, next);
   Norm<kQuads> norm;
   if (kIn == Input::normed) norm.load(a);
   wait_for_previous();
@@ -389,7 +381,7 @@ static __global__ void __launch_bounds__(128) linear_large(const LinearArgs a) {
       TTS_UNROLL
       for (int i = 0; i < kAhead; ++i) w[t][i] = next[t][i];
     }
-    load(from + kAhead);
+    load_weights(a, tile, from + kAhead, fragments, next);
     TTS_UNROLL
     for (int i = 0; i < kAhead; ++i) {
       if (from + i >= fragments) break;

@@ -7,13 +7,7 @@ namespace tts {
 namespace {
 
 T2SConfig tiny_config() {
-  T2SConfig config;
-  config.layers = 2;
-  config.hidden = 32;
-  config.heads = 2;
-  config.phoneme_vocab = 30;
-  config.vocab = 41;
-  config.bert_dim = 0;
+  T2SConfig config = test::small_t2s_config(2, 32, 2);
   config.max_tokens = 60;
   return config;
 }

@@ -2,7 +2,6 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -16,6 +15,7 @@
 #include "models/sampling.h"
 #include "models/semantic_decoder.h"
 #include "models/t2s_guard.h"
+#include "src/core/cpu_time.h"
 #include "tests/models/t2s_reference.h"
 
 // t2s_bench [LAYERS HIDDEN HEADS | FOLDER] [fp32|bf16|int8|step|shared|drift|window|memory]...
@@ -29,22 +29,15 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/// Time this thread ran: what counts on a machine that others use too.
-double thread_cpu_ms() {
-  timespec now{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  return static_cast<double>(now.tv_sec) * 1e3 + static_cast<double>(now.tv_nsec) * 1e-6;
-}
-
 void report(const std::string& what, int repeats, const std::function<void()>& action) {
   action();
   std::vector<double> wall;
   std::vector<double> cpu;
   for (int i = 0; i < repeats; ++i) {
     const auto start = Clock::now();
-    const double cpu_start = thread_cpu_ms();
+    const double cpu_start = tts::thread_cpu_seconds();
     action();
-    cpu.push_back(thread_cpu_ms() - cpu_start);
+    cpu.push_back((tts::thread_cpu_seconds() - cpu_start) * 1e3);
     wall.push_back(std::chrono::duration<double, std::milli>(Clock::now() - start).count());
   }
   std::sort(wall.begin(), wall.end());
@@ -67,20 +60,11 @@ struct Subject {
   std::function<tts::WeightScope()> weights;
 };
 
-std::vector<std::int32_t> some(std::size_t n, std::int64_t below, std::uint32_t seed) {
-  std::vector<std::int32_t> ids(n);
-  for (std::int32_t& id : ids) {
-    seed = seed * 1664525U + 1013904223U;
-    id = static_cast<std::int32_t>((seed >> 8U) % static_cast<std::uint32_t>(below));
-  }
-  return ids;
-}
-
 void time_model(const tts::T2S& model, const std::string& name, bool only_steps) {
   const tts::T2SConfig& c = model.config();
   std::printf("%s\n", name.c_str());
-  const auto phonemes = some(150, c.phoneme_vocab, 1);
-  const auto prompt = some(100, c.vocab - 1, 2);
+  const auto phonemes = tts::test::random_ids(150, c.phoneme_vocab, 1);
+  const auto prompt = tts::test::random_ids(100, c.vocab - 1, 2);
   const std::span<const std::int32_t> text(phonemes);
   tts::T2S::State state = model.make_state(16, 400);
   if (!only_steps) {
@@ -115,7 +99,7 @@ void tell_drift(const tts::T2S& full, const tts::T2S& low) {
     int free_same = 0;
     double divergence = 0;
     for (std::uint32_t i = 0; i < 6; ++i) {
-      const auto phonemes = some(40, std::min<std::int64_t>(c.phoneme_vocab, 320), 10 + i);
+      const auto phonemes = tts::test::random_ids(40, std::min<std::int64_t>(c.phoneme_vocab, 320), 10 + i);
       const tts::SeededNoise noise(i);
       tts::T2S::State a = full.make_state(1, 400);
       tts::T2S::State b = low.make_state(1, 400);
@@ -154,9 +138,9 @@ void tell_drift(const tts::T2S& full, const tts::T2S& low) {
 }
 
 void tell_window(const Subject& subject, tts::T2SPrecision precision) {
-  const auto phonemes = some(150, subject.config.phoneme_vocab, 1);
-  const auto prompt = some(100, subject.config.vocab - 1, 2);
-  const auto tokens = some(1500, subject.config.vocab - 1, 3);
+  const auto phonemes = tts::test::random_ids(150, subject.config.phoneme_vocab, 1);
+  const auto prompt = tts::test::random_ids(100, subject.config.vocab - 1, 2);
+  const auto tokens = tts::test::random_ids(1500, subject.config.vocab - 1, 3);
   std::vector<std::vector<float>> full;
   for (const std::int64_t window : {0, 512, 256, 128}) {
     const tts::T2S model(subject.config, subject.weights(), {precision, window});

@@ -1,8 +1,6 @@
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <memory>
-#include <numeric>
 #include <random>
 #include <stdexcept>
 #include <string>
@@ -30,56 +28,22 @@ using cuda_emulation::CudaError;
 using cuda_emulation::Machine;
 using cuda_emulation::machine;
 using cuda_emulation::make_cuda_t2s;
+using test::cosine;
+using test::difference;
+using test::random_ids;
 using test::random_t2s_weights;
 
 T2SConfig small_config(std::int64_t hidden = 128, std::int64_t heads = 4) {
-  T2SConfig config;
-  config.layers = 2;
-  config.hidden = hidden;
-  config.heads = heads;
-  config.phoneme_vocab = 30;
-  config.vocab = 41;
-  config.bert_dim = 0;
-  return config;
-}
-
-std::vector<std::int32_t> random_ids(std::size_t n, std::int32_t below, unsigned seed) {
-  std::mt19937 random(seed);
-  std::vector<std::int32_t> ids(n);
-  for (std::int32_t& id : ids) id = static_cast<std::int32_t>(random() % static_cast<unsigned>(below));
-  return ids;
+  return test::small_t2s_config(2, hidden, heads);
 }
 
 std::unique_ptr<const TokenModel> on_gpu(const T2SConfig& config, const std::shared_ptr<TensorMap>& weights,
                                          T2SPrecision precision = T2SPrecision::bf16, std::int64_t window = 0) {
-  const auto read = [&](const std::string& key, const std::vector<std::int64_t>& shape) {
-    const at::Tensor tensor = weights->get("model." + key, shape);
-    return std::vector<float>(tensor.data_ptr<float>(), tensor.data_ptr<float>() + tensor.numel());
-  };
-  return make_cuda_t2s(config, read, precision, window, 0);
+  return make_cuda_t2s(config, test::reader_of(weights), precision, window, 0);
 }
 
 std::vector<float> copy(std::span<const float> values) {
   return {values.begin(), values.end()};
-}
-
-double difference(std::span<const float> a, std::span<const float> b) {
-  if (a.size() != b.size()) return INFINITY;
-  double worst = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) worst = std::max(worst, std::abs(static_cast<double>(a[i]) - b[i]));
-  return worst;
-}
-
-double cosine(std::span<const float> a, std::span<const float> b) {
-  double ab = 0;
-  double aa = 0;
-  double bb = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    ab += static_cast<double>(a[i]) * b[i];
-    aa += static_cast<double>(a[i]) * a[i];
-    bb += static_cast<double>(b[i]) * b[i];
-  }
-  return ab / std::sqrt(aa * bb);
 }
 
 void step(const TokenModel& model, TokenState& state, std::vector<std::int64_t> rows,
@@ -411,6 +375,9 @@ TEST_SUITE("models/t2s_cuda") {
     CHECK(cuda_emulation::unfit(config).find("192") != std::string::npos);
     config = small_config(128, 1);
     CHECK(cuda_emulation::unfit(config).find("128") != std::string::npos);
+    config = small_config();
+    config.head_dim = 24;
+    CHECK(cuda_emulation::unfit(config).find("24") != std::string::npos);
     config = small_config();
     config.filter = 100;
     CHECK(cuda_emulation::unfit(config).find("100") != std::string::npos);

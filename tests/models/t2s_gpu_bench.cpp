@@ -31,6 +31,8 @@ using Clock = std::chrono::steady_clock;
 using tts::T2SPrecision;
 using tts::TokenModel;
 using tts::TokenState;
+using tts::test::cosine;
+using tts::test::random_ids;
 
 double ms_since(Clock::time_point start) {
   return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
@@ -99,27 +101,6 @@ void put_spread(Json& json, const std::string& key, std::vector<double> values) 
   json.close();
 }
 
-std::vector<std::int32_t> some(std::size_t n, std::int64_t below, std::uint32_t seed) {
-  std::vector<std::int32_t> ids(n);
-  for (std::int32_t& id : ids) {
-    seed = seed * 1664525U + 1013904223U;
-    id = static_cast<std::int32_t>((seed >> 8U) % static_cast<std::uint32_t>(below));
-  }
-  return ids;
-}
-
-double cosine(std::span<const float> a, std::span<const float> b) {
-  double ab = 0;
-  double aa = 0;
-  double bb = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    ab += static_cast<double>(a[i]) * b[i];
-    aa += static_cast<double>(a[i]) * a[i];
-    bb += static_cast<double>(b[i]) * b[i];
-  }
-  return ab / std::sqrt(aa * bb);
-}
-
 std::size_t best(std::span<const float> row) {
   return static_cast<std::size_t>(std::max_element(row.begin(), row.end()) - row.begin());
 }
@@ -130,11 +111,7 @@ struct Subject {
 
   [[nodiscard]] tts::WeightScope scope() const { return tts::WeightScope(map, "model"); }
   [[nodiscard]] std::unique_ptr<const TokenModel> on_gpu(T2SPrecision precision, bool overlap) const {
-    const auto read = [&](const std::string& key, const std::vector<std::int64_t>& shape) {
-      const at::Tensor tensor = map->get("model." + key, shape);
-      return std::vector<float>(tensor.data_ptr<float>(), tensor.data_ptr<float>() + tensor.numel());
-    };
-    return tts::cuda::make_cuda_t2s(config, read, precision, 0, 0, overlap);
+    return tts::cuda::make_cuda_t2s(config, tts::test::reader_of(map), precision, 0, 0, overlap);
   }
 };
 
@@ -158,8 +135,8 @@ void tell_parity(Json& json, const Subject& subject, const Choice& choice, const
   double attention = 0;
   const int n_steps = std::min(choice.steps, 150);
   for (std::uint32_t i = 0; i < (choice.small ? 1U : 3U); ++i) {
-    const auto phonemes = some(40 + 30 * i, std::min<std::int64_t>(subject.config.phoneme_vocab, 320), 10 + i);
-    const auto prompt = some(60 * i, subject.config.vocab - 1, 20 + i);
+    const auto phonemes = random_ids(40 + 30 * i, std::min<std::int64_t>(subject.config.phoneme_vocab, 320), 10 + i);
+    const auto prompt = random_ids(60 * i, subject.config.vocab - 1, 20 + i);
     const std::int64_t dim = subject.config.bert_dim;
     std::vector<float> bert;
     if (i == 2) {
@@ -211,11 +188,12 @@ void tell_parity(Json& json, const Subject& subject, const Choice& choice, const
 
 std::int64_t fill(const TokenModel& model, TokenState& state, std::int64_t rows, std::int64_t positions) {
   const auto n_text = static_cast<std::size_t>(std::min<std::int64_t>(100, positions / 2));
-  const auto prompt = some(static_cast<std::size_t>(positions) - n_text, model.config().vocab - 1, 2);
+  const auto prompt = random_ids(static_cast<std::size_t>(positions) - n_text, model.config().vocab - 1, 2);
   for (std::int64_t row = 0; row < rows; ++row) {
     // Texts of their own length: batches are never of equal rows.
     const std::size_t n = n_text - static_cast<std::size_t>(row % 7);
-    model.start_row(some(n, model.config().phoneme_vocab, static_cast<std::uint32_t>(row)), {}, prompt, state, row);
+    model.start_row(random_ids(n, model.config().phoneme_vocab, static_cast<std::uint32_t>(row)), {}, prompt, state,
+                    row);
     (void)state.logits(row);
   }
   return rows;
@@ -226,7 +204,7 @@ void tell_rows(Json& json, const Choice& choice, const TokenModel& model) {
   const std::int64_t most = choice.small ? 34 : 256;
   const auto batch = model.make_token_state(most, 256);
   fill(model, *batch, most, 160);
-  const auto tokens = some(static_cast<std::size_t>(most), model.config().vocab - 1, 5);
+  const auto tokens = random_ids(static_cast<std::size_t>(most), model.config().vocab - 1, 5);
   std::vector<std::int64_t> rows(static_cast<std::size_t>(most));
   std::iota(rows.begin(), rows.end(), 0);
   for (int t = 0; t < 4; ++t) model.step_rows(rows, tokens, *batch);
@@ -258,8 +236,8 @@ void tell_steps(Json& json, const Choice& choice, const TokenModel& model, std::
     std::vector<std::int32_t> tokens(rows.size(), 5);
     // Each batch from the same length on.
     for (const std::int64_t row : rows) {
-      model.start_row(some(60, model.config().phoneme_vocab, 1), {},
-                      some(static_cast<std::size_t>(positions) - 60, model.config().vocab - 1, 2), *state, row);
+      model.start_row(random_ids(60, model.config().phoneme_vocab, 1), {},
+                      random_ids(static_cast<std::size_t>(positions) - 60, model.config().vocab - 1, 2), *state, row);
     }
     const auto start = Clock::now();
     model.step_rows(rows, tokens, *state);
@@ -303,15 +281,16 @@ void tell_steps(Json& json, const Choice& choice, const TokenModel& model, std::
 
 void tell_prefill(Json& json, const Choice& choice, const TokenModel& model) {
   const auto state = model.make_token_state(2, choice.small ? 300 : 2100);
-  model.start_row(some(60, model.config().phoneme_vocab, 1), {}, some(200, model.config().vocab - 1, 2), *state, 1);
+  model.start_row(random_ids(60, model.config().phoneme_vocab, 1), {}, random_ids(200, model.config().vocab - 1, 2),
+                  *state, 1);
   (void)state->logits(1);
   const std::vector<std::int64_t> other = {1};
   const std::vector<std::int32_t> token = {5};
   for (const std::int64_t n :
        choice.small ? std::vector<std::int64_t>{40} : std::vector<std::int64_t>{60, 250, 500, 1000, 2000}) {
     const auto phonemes =
-        some(static_cast<std::size_t>(std::min<std::int64_t>(n, 150)), model.config().phoneme_vocab, 3);
-    const auto prompt = some(static_cast<std::size_t>(n) - phonemes.size(), model.config().vocab - 1, 4);
+        random_ids(static_cast<std::size_t>(std::min<std::int64_t>(n, 150)), model.config().phoneme_vocab, 3);
+    const auto prompt = random_ids(static_cast<std::size_t>(n) - phonemes.size(), model.config().vocab - 1, 4);
     std::vector<double> enqueue;
     std::vector<double> whole;
     std::vector<double> beside;

@@ -15,25 +15,12 @@
 namespace tts {
 namespace {
 
+using test::random_ids;
 using test::random_t2s_weights;
 using test::reference_logits;
 
 T2SConfig small_config() {
-  T2SConfig config;
-  config.layers = 3;
-  config.hidden = 64;
-  config.heads = 2;
-  config.phoneme_vocab = 30;
-  config.vocab = 41;
-  config.bert_dim = 0;
-  return config;
-}
-
-std::vector<std::int32_t> random_ids(std::size_t n, std::int32_t below, unsigned seed) {
-  std::mt19937 random(seed);
-  std::vector<std::int32_t> ids(n);
-  for (std::int32_t& id : ids) id = static_cast<std::int32_t>(random() % static_cast<unsigned>(below));
-  return ids;
+  return test::small_t2s_config(3, 64, 2);
 }
 
 struct Variant {
@@ -63,16 +50,7 @@ std::vector<Variant> variants(const T2SConfig& config) {
 
 double cosine(std::span<const float> a, const at::Tensor& b) {
   const at::Tensor flat = b.contiguous();
-  double ab = 0;
-  double aa = 0;
-  double bb = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    const double y = flat.data_ptr<float>()[i];
-    ab += a[i] * y;
-    aa += static_cast<double>(a[i]) * a[i];
-    bb += y * y;
-  }
-  return ab / std::sqrt(aa * bb);
+  return test::cosine(a, {flat.data_ptr<float>(), static_cast<std::size_t>(flat.numel())});
 }
 
 /// Every precision on every instruction set against plain ATen operators, prefill and steps.
@@ -166,6 +144,20 @@ TEST_SUITE("models/t2s_low") {
         }
       }
       CHECK(different == 0);
+    }
+  }
+
+  TEST_CASE("a row's bytes are those of its keys and values") {
+    T2SConfig config = small_config();
+    config.head_dim = 16;
+    const auto weights = random_t2s_weights(config, 3);
+    for (const Variant& variant : variants(config)) {
+      CAPTURE(variant.name);
+      const T2S model = variant.make(WeightScope(weights)("model"));
+      const bool low = model.precision() != T2SPrecision::fp32;
+      const std::uint64_t of_position = 3ULL * 32 * 2 * (low ? 2 : 4);
+      CHECK(model.row_bytes(2048) == 2048 * of_position);
+      CHECK(model.row_bytes(2047) == (low ? 2048 : 2047) * of_position);  // whole blocks
     }
   }
 

@@ -6,6 +6,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <ATen/ATen.h>
@@ -18,6 +19,48 @@
 // independently of models/t2s.cpp, which is checked against it.
 
 namespace tts::test {
+
+/// Sizes of a model that takes no time; without features.
+inline T2SConfig small_t2s_config(std::int64_t layers, std::int64_t hidden, std::int64_t heads) {
+  T2SConfig config;
+  config.layers = layers;
+  config.hidden = hidden;
+  config.heads = heads;
+  config.phoneme_vocab = 30;
+  config.vocab = 41;
+  config.bert_dim = 0;
+  return config;
+}
+
+/// Made-up phonemes or tokens.
+inline std::vector<std::int32_t> random_ids(std::size_t n, std::int64_t below, std::uint32_t seed) {
+  std::vector<std::int32_t> ids(n);
+  for (std::int32_t& id : ids) {
+    seed = seed * 1664525U + 1013904223U;
+    id = static_cast<std::int32_t>((seed >> 8U) % static_cast<std::uint32_t>(below));
+  }
+  return ids;
+}
+
+/// The largest difference of two numbers at one place; infinite for different sizes.
+inline double difference(std::span<const float> a, std::span<const float> b) {
+  if (a.size() != b.size()) return INFINITY;
+  double worst = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) worst = std::max(worst, std::abs(static_cast<double>(a[i]) - b[i]));
+  return worst;
+}
+
+inline double cosine(std::span<const float> a, std::span<const float> b) {
+  double ab = 0;
+  double aa = 0;
+  double bb = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    ab += static_cast<double>(a[i]) * b[i];
+    aa += static_cast<double>(a[i]) * a[i];
+    bb += static_cast<double>(b[i]) * b[i];
+  }
+  return ab / std::sqrt(aa * bb);
+}
 
 /// Random weights of a T2S under "model.", as a checkpoint of that precision has them.
 inline std::shared_ptr<TensorMap> random_t2s_weights(const T2SConfig& c, std::uint64_t seed,
@@ -54,6 +97,14 @@ inline std::shared_ptr<TensorMap> random_t2s_weights(const T2SConfig& c, std::ui
   }
   put("ar_predict_layer.weight", {c.vocab, d}, s);
   return map;
+}
+
+/// Reads them as a model on a GPU does (models/cuda/t2s_cuda.h, ReadTensor).
+inline auto reader_of(std::shared_ptr<const TensorMap> map) {
+  return [map = std::move(map)](const std::string& key, const std::vector<std::int64_t>& shape) {
+    const at::Tensor tensor = map->get("model." + key, shape);
+    return std::vector<float>(tensor.data_ptr<float>(), tensor.data_ptr<float>() + tensor.numel());
+  };
 }
 
 /// Logits [tokens + 1, vocab] after the text alone and after each token: one forward pass over everything. With a

@@ -2,7 +2,6 @@
 
 #include <cmath>
 #include <numeric>
-#include <random>
 #include <stdexcept>
 
 #include <ATen/ATen.h>
@@ -14,33 +13,15 @@
 namespace tts {
 namespace {
 
+using test::difference;
+using test::random_ids;
 using test::random_t2s;
 using test::random_t2s_weights;
 using test::reference_logits;
 
+/// Heads of 16 columns: whole vectors on some instruction sets, odd on others.
 T2SConfig tiny_config() {
-  T2SConfig config;
-  config.layers = 3;
-  config.hidden = 48;
-  config.heads = 3;  // width 16: whole vectors on some instruction sets, odd on others
-  config.phoneme_vocab = 30;
-  config.vocab = 41;
-  config.bert_dim = 0;
-  return config;
-}
-
-std::vector<std::int32_t> random_ids(std::size_t n, std::int32_t below, unsigned seed) {
-  std::mt19937 random(seed);
-  std::vector<std::int32_t> ids(n);
-  for (std::int32_t& id : ids) id = static_cast<std::int32_t>(random() % static_cast<unsigned>(below));
-  return ids;
-}
-
-double difference(std::span<const float> a, std::span<const float> b) {
-  if (a.size() != b.size()) return INFINITY;
-  double worst = 0;
-  for (std::size_t i = 0; i < a.size(); ++i) worst = std::max(worst, std::abs(static_cast<double>(a[i]) - b[i]));
-  return worst;
+  return test::small_t2s_config(3, 48, 3);
 }
 
 double difference(std::span<const float> got, const at::Tensor& want) {

@@ -11,22 +11,15 @@
 namespace tts {
 namespace {
 
-T2SConfig tiny() {
-  T2SConfig config;
-  config.layers = 2;
-  config.hidden = 32;
-  config.heads = 2;
-  config.phoneme_vocab = 20;
-  config.vocab = 17;
-  config.bert_dim = 0;
-  return config;
+T2S make_model() {
+  return test::random_t2s(test::small_t2s_config(2, 32, 2), 3);
 }
 
 }  // namespace
 
 TEST_SUITE("models/token_slots") {
   TEST_CASE("all slots can be taken, then none, and what is given back can be taken again") {
-    const T2S model(tiny(), WeightScope(test::random_t2s_weights(tiny(), 3), "model"));
+    const T2S model = make_model();
     TokenSlots slots(model, 3, 40);
     CHECK(slots.free() == 3);
     std::vector<std::optional<TokenSlots::Slot>> taken(3);
@@ -49,7 +42,7 @@ TEST_SUITE("models/token_slots") {
   }
 
   TEST_CASE("a slot that is moved is given back once") {
-    const T2S model(tiny(), WeightScope(test::random_t2s_weights(tiny(), 3), "model"));
+    const T2S model = make_model();
     TokenSlots slots(model, 2, 40);
     {
       auto one = slots.take(10);
@@ -63,7 +56,7 @@ TEST_SUITE("models/token_slots") {
   }
 
   TEST_CASE("a text longer than a row has a slot and a state of its own") {
-    const T2S model(tiny(), WeightScope(test::random_t2s_weights(tiny(), 3), "model"));
+    const T2S model = make_model();
     TokenSlots slots(model, 2, 40);
     const auto small = slots.take(40);
     REQUIRE(small);
@@ -88,16 +81,6 @@ TEST_SUITE("models/token_slots") {
     CHECK(slots_within(~std::uint64_t{0}, 1, 4) == 4);
     CHECK(slots_within(1'000, 0, 7) == 7);
     CHECK(slots_within(1'000, 100, 0) == 1);
-  }
-
-  TEST_CASE("a slot's bytes are those of its keys and values") {
-    T2SConfig full;  // 24 x 512
-    CHECK(slot_bytes(full, T2SPrecision::fp32, 2048) == 24ULL * 512 * 2 * 4 * 2048);
-    CHECK(slot_bytes(full, T2SPrecision::bf16, 2048) == 24ULL * 512 * 2 * 2 * 2048);
-    CHECK(slot_bytes(full, T2SPrecision::int8, 2048) == slot_bytes(full, T2SPrecision::bf16, 2048));
-    CHECK(slot_bytes(full, T2SPrecision::int8, 2047) == slot_bytes(full, T2SPrecision::bf16, 2048));  // whole blocks
-    full.head_dim = 16;
-    CHECK(slot_bytes(full, T2SPrecision::fp32, 10) == 24ULL * 256 * 2 * 4 * 10);
   }
 }
 
