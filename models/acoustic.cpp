@@ -174,17 +174,8 @@ void AcousticStream::resample(bool last) {
 
 /// mu of the mel frames that have wns1's context now.
 at::Tensor AcousticStream::condition(bool last) {
-  const std::int64_t done = resized_.size();
-  const std::int64_t total = mel_frames(bridged_.size());
-  if (total > done) {
-    const std::int64_t base = nearest_source(done, kMelPerFrame);
-    at::Tensor index = at::empty({total - done}, at::kLong);
-    for (std::int64_t i = done; i < total; ++i) {
-      index.data_ptr<std::int64_t>()[i - done] = nearest_source(i, kMelPerFrame) - base;
-    }
-    resized_.append(bridged_.slice(base, bridged_.size()).index_select(0, index));
-    bridged_.drop_before(nearest_source(total, kMelPerFrame));
-  }
+  resize_nearest(bridged_, resized_, kMelPerFrame);
+  const std::int64_t total = resized_.size();
   const std::int64_t context = model_->features_.context();
   const std::int64_t ready = last ? total : std::max(conditioned_, total - context);
   const std::int64_t n = ready - conditioned_;

@@ -36,6 +36,29 @@ std::vector<std::int32_t> ids(std::int64_t count, std::int64_t inventory) {
   return out;
 }
 
+/// A made-up recording.
+SovitsFront::Reference some_reference(const PublishedConfig& config) {
+  SovitsFront::Reference reference;
+  reference.spectrogram = normal({kReferenceFrames, config.ref_bins}, 1).abs();
+  if (config.speaker_dim > 0) reference.embedding = normal({config.speaker_dim}, 2);
+  return reference;
+}
+
+/// What a model of a published form makes of the guard's input in that speaker's voice.
+template <class Model>
+std::vector<float> wave_of(const Model& model, const typename Model::Speaker& speaker) {
+  const PublishedConfig& config = model.config();
+  const auto stream = model.begin(ids(kPhonemes, config.phonemes), speaker, {.seed = kSeed});
+  return stream->push(ids(kTokens, config.codes), true);
+}
+
+template <class Model>
+std::vector<float> vits_wave(const Model& model) {
+  const c10::InferenceMode inference;
+  const SovitsFront::Reference reference = some_reference(model.config());
+  return wave_of(model, model.make_speaker(std::span(&reference, 1)));
+}
+
 }  // namespace
 
 std::string to_string(const AcousticDrift& drift) {
@@ -85,22 +108,6 @@ std::vector<float> guard_wave(const AcousticModel& model) {
   return stream.push(ids(kTokens, model.config().codes), true);
 }
 
-namespace {
-
-template <class Model>
-std::vector<float> vits_wave(const Model& model) {
-  const c10::InferenceMode inference;
-  const PublishedConfig& config = model.config();
-  SovitsFront::Reference reference;
-  reference.spectrogram = normal({kReferenceFrames, config.ref_bins}, 1).abs();
-  if (config.speaker_dim > 0) reference.embedding = normal({config.speaker_dim}, 2);
-  const auto speaker = model.make_speaker(std::span(&reference, 1));
-  const auto stream = model.begin(ids(kPhonemes, config.phonemes), speaker, {.seed = kSeed});
-  return stream->push(ids(kTokens, config.codes), true);
-}
-
-}  // namespace
-
 std::vector<float> guard_wave(const VitsModel& model) {
   return vits_wave(model);
 }
@@ -112,12 +119,9 @@ std::vector<float> guard_wave(const VitsWindows& model) {
 std::vector<float> guard_wave(const CfmWindows& model) {
   const c10::InferenceMode inference;
   const PublishedConfig& config = model.config();
-  SovitsFront::Reference reference;
-  reference.spectrogram = normal({kReferenceFrames, config.ref_bins}, 1).abs();
   const at::Tensor mel = normal({kReferenceFrames, config.dit.mel}, 2) - 5.0;
-  const auto speaker = model.make_speaker(reference, mel, ids(kTokens, config.codes), ids(kPhonemes, config.phonemes));
-  const auto stream = model.begin(ids(kPhonemes, config.phonemes), speaker, {.seed = kSeed});
-  return stream->push(ids(kTokens, config.codes), true);
+  return wave_of(model, model.make_speaker(some_reference(config), mel, ids(kTokens, config.codes),
+                                           ids(kPhonemes, config.phonemes)));
 }
 
 void log_impossible(std::string_view name, std::string_view precision, const std::string& what) {

@@ -2,6 +2,8 @@
 
 #include <cstddef>
 #include <functional>
+#include <memory>
+#include <mutex>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
@@ -24,6 +26,34 @@ struct FlowPlan {
   std::vector<Dit::Modulation> calls;  ///< one for each of flow_calls()
 };
 [[nodiscard]] FlowPlan make_flow_plan(const Dit& estimator, const FlowSchedule& schedule);
+
+/// Plans made for a voice: its own and the last ones asked for. A Plan has a `schedule`. Thread-safe.
+template <class Plan>
+class FlowPlans {
+ public:
+  /// That of a schedule; make() makes it when it is not there, one at a time. The first one asked for is the voice's
+  /// own.
+  template <class Make>
+  [[nodiscard]] std::shared_ptr<const Plan> get(const FlowSchedule& schedule, const Make& make) {
+    constexpr std::size_t kKept = 8;
+    const std::lock_guard lock(mutex_);
+    for (const auto& known : plans_) {
+      if (known->schedule == schedule) {
+        return known;
+      }
+    }
+    auto made = std::make_shared<const Plan>(make());
+    if (plans_.size() == kKept) {
+      plans_.erase(plans_.begin() + 1);
+    }
+    plans_.push_back(made);
+    return made;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::shared_ptr<const Plan>> plans_;
+};
 
 /// Samples mel frames by conditional flow matching (Lipman et al. 2023).
 /// mu [batch, frames, text_dim], prompt [1 or batch, n_prompt <= frames, mel] (normalised mel of the first frames),

@@ -40,9 +40,29 @@ FeatureEncoderConfig CfmModel::feature_config(const PublishedConfig& c) {
           .frames_per_code = c.form == ModelForm::v3 ? 3.875 : 4.0};
 }
 
-FlowPrompt CfmModel::shortened(const FlowPrompt& prompt, std::int64_t frames) {
+FlowWindowPolicy CfmModel::window_policy(const PublishedConfig& c, std::int64_t prompt_frames) {
+  FlowWindowPolicy policy = window_policy(c);
+  policy.most = std::clamp<std::int64_t>(max_window_frames(c.form) - prompt_frames - policy.context - policy.overlap, 1,
+                                         policy.most);
+  return policy;
+}
+
+BigvganConfig CfmModel::bigvgan_config(const PublishedConfig& c) {
+  return {.in = c.dit.mel, .channels = c.vocoder_channels, .rates = c.upsample_rates, .kernels = c.upsample_kernels};
+}
+
+HifiganConfig CfmModel::hifigan_config(const PublishedConfig& c) {
+  return {.in = c.dit.mel, .channels = c.vocoder_channels, .rates = c.upsample_rates, .kernels = c.upsample_kernels};
+}
+
+FlowPrompt CfmModel::prompt_of(const FlowPrompt& prompt, const PublishedConfig& config,
+                               const AcousticOptions& options) {
+  if (options.prompt_frames < 0) {
+    throw ModelError("prompt frames: got " + std::to_string(options.prompt_frames) + ", wanted >= 0");
+  }
+  const std::int64_t frames = options.prompt_frames > 0 ? options.prompt_frames : config.prompt_frames;
   const std::int64_t total = prompt.mel.size(0);
-  const std::int64_t n = frames == 0 ? total : std::min(frames, total);
+  const std::int64_t n = frames == 0 ? total : std::min(frames, total);  // 0: all
   return {prompt.mel.narrow(0, total - n, n), prompt.features.narrow(0, total - n, n)};
 }
 
@@ -54,60 +74,35 @@ CfmModel::CfmModel(const WeightScope& acoustic, const WeightScope& vocoder, cons
       features_(acoustic, feature_config(config)),
       dit_(acoustic("cfm.estimator"), config.dit) {
   if (config.form == ModelForm::v3) {
-    bigvgan_.emplace(vocoder, BigvganConfig{.in = config.dit.mel,
-                                            .channels = config.vocoder_channels,
-                                            .rates = config.upsample_rates,
-                                            .kernels = config.upsample_kernels});
+    bigvgan_.emplace(vocoder, bigvgan_config(config));
   } else {
-    hifigan_.emplace(vocoder, HifiganConfig{.in = config.dit.mel,
-                                            .channels = config.vocoder_channels,
-                                            .rates = config.upsample_rates,
-                                            .kernels = config.upsample_kernels});
+    hifigan_.emplace(vocoder, hifigan_config(config));
   }
   const c10::InferenceMode inference;
   (void)plan(config.flow);
 }
 
 std::shared_ptr<const FlowPlan> CfmModel::plan(const FlowSchedule& schedule) const {
-  constexpr std::size_t kKept = 8;
-  const std::lock_guard lock(plans_mutex_);
-  for (const auto& known : plans_) {
-    if (known->schedule == schedule) {
-      return known;
-    }
-  }
-  auto made = std::make_shared<const FlowPlan>(make_flow_plan(dit_, schedule));
-  if (plans_.size() == kKept) {
-    plans_.erase(plans_.begin() + 1);
-  }
-  plans_.push_back(made);
-  return made;
+  return plans_.get(schedule, [&] { return make_flow_plan(dit_, schedule); });
 }
 
-std::int64_t CfmModel::hop_samples() const {
-  std::int64_t hop = 1;
-  for (const std::int64_t rate : config_.upsample_rates) {
-    hop *= rate;
-  }
-  return hop;
-}
-
-CfmModel::Speaker CfmModel::make_speaker(const SovitsFront::Reference& reference, const at::Tensor& mel,
-                                         std::span<const std::int32_t> tokens,
-                                         std::span<const std::int32_t> phonemes) const {
+CfmModel::Speaker CfmModel::make_speaker(const SovitsFront& front, const FeatureEncoder& features,
+                                         const PublishedConfig& config, const SovitsFront::Reference& reference,
+                                         const at::Tensor& mel, std::span<const std::int32_t> tokens,
+                                         std::span<const std::int32_t> phonemes) {
   const c10::InferenceMode inference;
-  check_shape(mel, {-1, config_.dit.mel}, "reference mel");
+  check_shape(mel, {-1, config.dit.mel}, "reference mel");
   if (tokens.empty() || phonemes.empty()) {
     throw ModelError("reference: got no tokens or no phonemes, wanted both (v3 and v4 continue the reference)");
   }
   Speaker speaker;
-  speaker.front = front_.make_speaker(std::span(&reference, 1));
-  speaker.prepared = features_.prepare(speaker.front.ge);
-  const at::Tensor frames = front_.encoder().encode(
-      front_.quantize(to_index(tokens)), front_.encoder().encode_text(to_index(phonemes)), speaker.front.text_ge);
-  const at::Tensor features = features_.forward(frames, speaker.prepared,
-                                                features_.valid_frames(static_cast<std::int64_t>(tokens.size()), 1.0));
-  speaker.prompt = make_flow_prompt(normalize_mel(mel), features, max_prompt_frames(config_.form));
+  speaker.front = front.make_speaker(std::span(&reference, 1));
+  speaker.prepared = features.prepare(speaker.front.ge);
+  const at::Tensor frames = front.encoder().encode(
+      front.quantize(to_index(tokens)), front.encoder().encode_text(to_index(phonemes)), speaker.front.text_ge);
+  const at::Tensor seen =
+      features.forward(frames, speaker.prepared, features.valid_frames(static_cast<std::int64_t>(tokens.size()), 1.0));
+  speaker.prompt = make_flow_prompt(normalize_mel(mel), seen, max_prompt_frames(config.form));
   speaker.prompt.mel = speaker.prompt.mel.contiguous();
   speaker.prompt.features = speaker.prompt.features.contiguous();
   return speaker;
@@ -143,10 +138,10 @@ class CfmModel::Stream final : public TokenRenderer {
         speaker_(speaker),
         encoder_(model.front_, phonemes, speaker.front, model.policy_, options.speed),
         speed_(options.speed),
-        prompt_(
-            shortened(speaker.prompt, options.prompt_frames > 0 ? options.prompt_frames : model.config_.prompt_frames)),
+        prompt_(prompt_of(speaker.prompt, model.config_, options)),
         plan_(model.plan(options.schedule(model.config_.flow))),
         noise_(options.seed, kNoiseStream),
+        mel_(window_policy(model.config_, prompt_.mel.size(0))),
         vocoder_(model) {}
 
   std::vector<float> push(std::span<const std::int32_t> tokens, bool last) override {
@@ -167,7 +162,7 @@ class CfmModel::Stream final : public TokenRenderer {
     if (mel.size(0) == 0 && !last) {
       return {};
     }
-    if (last && made_ == 0) {
+    if (last && mu_.size() == 0) {
       return {};  // no tokens at all
     }
     const AcousticWork work(&AcousticTimes::vocoder);
@@ -179,18 +174,8 @@ class CfmModel::Stream final : public TokenRenderer {
 
   /// Adds to mu_ the conditioning frames that have wns1's context now.
   void condition(bool last) {
-    const double rate = model_.features_.rate();
-    const std::int64_t before = resized_.size();
-    const auto total = static_cast<std::int64_t>(std::floor(static_cast<double>(bridged_.size()) * rate));
-    if (total > before) {
-      const std::int64_t base = nearest_source(before, rate);
-      at::Tensor index = at::empty({total - before}, at::kLong);
-      for (std::int64_t i = before; i < total; ++i) {
-        index.data_ptr<std::int64_t>()[i - before] = std::min(nearest_source(i, rate), bridged_.size() - 1) - base;
-      }
-      resized_.append(bridged_.slice(base, bridged_.size()).index_select(0, index));
-      bridged_.drop_before(nearest_source(total, rate));
-    }
+    resize_nearest(bridged_, resized_, model_.features_.rate());
+    const std::int64_t total = resized_.size();
     const std::int64_t context = model_.features_.context();
     // At another speed the length rule may mask the very last frames, which then count as zeros.
     const std::int64_t behind = context + (speed_ == 1.0 ? 0 : 2);
@@ -223,30 +208,13 @@ class CfmModel::Stream final : public TokenRenderer {
 
   /// Mel frames, normalised, of the windows that are complete now.
   at::Tensor sample(bool last) {
-    FlowWindowPolicy policy = model_.windows_;
-    policy.most = std::clamp<std::int64_t>(
-        max_window_frames(model_.config_.form) - prompt_.mel.size(0) - policy.context - policy.overlap, 1, policy.most);
     std::vector<at::Tensor> out;
-    while (const auto window = flow_window(policy, window_, made_, mu_.size(), last)) {
-      const auto [context, begin, end, until] = *window;
-      at::Tensor known = prompt_.mel;
-      if (context > 0) {
-        known = at::cat({known, mel_.slice(begin - context, begin)});
-      }
+    while (const auto window = mel_.next(mu_.size(), last)) {
+      const at::Tensor mu = mu_.slice(window->begin - window->context, window->until);
       const at::Tensor fresh =
-          flow(at::cat({prompt_.features, mu_.slice(begin - context, until)}), known, begin).clone();
-      if (before_.defined()) {
-        const std::int64_t n = std::min(before_.size(0), fresh.size(0));
-        fresh.narrow(0, 0, n).copy_(splice_mel(before_.narrow(0, 0, n), fresh));
-      }
-      before_ = until > end ? fresh.narrow(0, end - begin, until - end) : at::Tensor();
-      const at::Tensor kept = fresh.narrow(0, 0, end - begin);
-      out.push_back(kept);
-      mel_.append(kept);
-      made_ = end;
-      mel_.drop_before(made_ - policy.context);
-      mu_.drop_before(made_ - policy.context);
-      ++window_;
+          flow(at::cat({prompt_.features, mu}), mel_.known(*window, prompt_.mel), window->begin).clone();
+      out.push_back(mel_.take(*window, fresh));
+      mu_.drop_before(mel_.first_needed());
     }
     return out.empty() ? at::zeros({0, bands()}, at::kFloat) : at::cat(out);
   }
@@ -257,14 +225,12 @@ class CfmModel::Stream final : public TokenRenderer {
       return at::zeros({0, bands()}, at::kFloat);
     }
     std::int64_t first = 0;
-    const at::Tensor mel = sample_serial(prompt_, mu_.slice(0, mu_.size()), max_window_frames(model_.config_.form),
-                                         [&](const at::Tensor& mu, const at::Tensor& prompt) {
-                                           const at::Tensor made = flow(mu.squeeze(0), prompt.squeeze(0), first);
-                                           first += made.size(0);
-                                           return at::cat({prompt.squeeze(0), made}).unsqueeze(0);
-                                         });
-    made_ = mel.size(0);
-    return mel;
+    return sample_serial(prompt_, mu_.slice(0, mu_.size()), max_window_frames(model_.config_.form),
+                         [&](const at::Tensor& mu, const at::Tensor& prompt) {
+                           const at::Tensor made = flow(mu.squeeze(0), prompt.squeeze(0), first);
+                           first += made.size(0);
+                           return at::cat({prompt.squeeze(0), made}).unsqueeze(0);
+                         });
   }
 
   const CfmModel& model_;
@@ -274,22 +240,16 @@ class CfmModel::Stream final : public TokenRenderer {
   const FlowPrompt prompt_;  ///< of the speaker's, what a window sees
   const std::shared_ptr<const FlowPlan> plan_;
   const GaussianNoise noise_;
-  FrameBuffer bridged_;      ///< bridge output at 50 Hz
-  FrameBuffer resized_;      ///< the same at the mel's rate
-  FrameBuffer mu_;           ///< the flow's conditioning
-  FrameBuffer mel_;          ///< frames made, normalised: the context of the next window
-  at::Tensor before_;        ///< the last window's version of the next frames
-  std::int64_t made_ = 0;    ///< mel frames made
-  std::int64_t window_ = 0;  ///< windows made
+  FrameBuffer bridged_;  ///< bridge output at 50 Hz
+  FrameBuffer resized_;  ///< the same at the mel's rate
+  FrameBuffer mu_;       ///< the flow's conditioning
+  WindowedMel mel_;
   Vocoder vocoder_;
 };
 
 std::unique_ptr<TokenRenderer> CfmModel::begin(std::span<const std::int32_t> phonemes, const Speaker& speaker,
                                                const AcousticOptions& options) const {
   const c10::InferenceMode inference;
-  if (options.prompt_frames < 0) {
-    throw ModelError("prompt frames: got " + std::to_string(options.prompt_frames) + ", wanted >= 0");
-  }
   const AcousticWork work(&AcousticTimes::encoder);
   return std::make_unique<Stream>(*this, phonemes, speaker, options);
 }

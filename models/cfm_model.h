@@ -2,7 +2,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <span>
 #include <vector>
@@ -31,11 +30,16 @@ class CfmModel {
   /// What depends on the form alone. Upstream's limits: frames of the reference, and of a window with it.
   [[nodiscard]] static PrefixPolicy prefix_policy(const PublishedConfig& config);
   [[nodiscard]] static FlowWindowPolicy window_policy(const PublishedConfig& config);
+  /// The same beside a prompt of so many frames.
+  [[nodiscard]] static FlowWindowPolicy window_policy(const PublishedConfig& config, std::int64_t prompt_frames);
   [[nodiscard]] static FeatureEncoderConfig feature_config(const PublishedConfig& config);
   [[nodiscard]] static std::int64_t max_prompt_frames(ModelForm form) { return form == ModelForm::v3 ? 468 : 500; }
   [[nodiscard]] static std::int64_t max_window_frames(ModelForm form) { return form == ModelForm::v3 ? 934 : 1000; }
-  /// The last frames of a prompt; 0: all.
-  [[nodiscard]] static FlowPrompt shortened(const FlowPrompt& prompt, std::int64_t frames);
+  [[nodiscard]] static BigvganConfig bigvgan_config(const PublishedConfig& config);
+  [[nodiscard]] static HifiganConfig hifigan_config(const PublishedConfig& config);
+  /// What a stream's windows see of a speaker's prompt: its last frames. Throws ModelError for a negative number.
+  [[nodiscard]] static FlowPrompt prompt_of(const FlowPrompt& prompt, const PublishedConfig& config,
+                                            const AcousticOptions& options);
 
   /// `acoustic` holds "quantizer", "ref_enc", "enc_p", "bridge", "wns1", "cfm.estimator"; `vocoder` the vocoder's keys.
   /// Throws ModelError naming the missing or misshapen tensor.
@@ -50,7 +54,14 @@ class CfmModel {
   /// mel [frames, bands]: natural logarithm, not normalised. tokens and phonemes of the recording, at least one each.
   [[nodiscard]] Speaker make_speaker(const SovitsFront::Reference& reference, const at::Tensor& mel,
                                      std::span<const std::int32_t> tokens,
-                                     std::span<const std::int32_t> phonemes) const;
+                                     std::span<const std::int32_t> phonemes) const {
+    return make_speaker(front_, features_, config_, reference, mel, tokens, phonemes);
+  }
+  /// The same with networks of the caller's.
+  [[nodiscard]] static Speaker make_speaker(const SovitsFront& front, const FeatureEncoder& features,
+                                            const PublishedConfig& config, const SovitsFront::Reference& reference,
+                                            const at::Tensor& mel, std::span<const std::int32_t> tokens,
+                                            std::span<const std::int32_t> phonemes);
 
   /// A segment in a stream, with the noise of a seed. phonemes: all of the segment. The speaker must outlive the
   /// stream. The flow's windows are those of windows(), the noise is indexed by absolute frame, so that the samples do
@@ -64,7 +75,7 @@ class CfmModel {
   [[nodiscard]] const PublishedConfig& config() const { return config_; }
   [[nodiscard]] const PrefixPolicy& policy() const { return policy_; }
   [[nodiscard]] const FlowWindowPolicy& windows() const { return windows_; }
-  [[nodiscard]] std::int64_t hop_samples() const;
+  [[nodiscard]] std::int64_t hop_samples() const { return config_.hop_samples(); }
 
   /// The noise of a mel frame is numbers frame * bands .. + bands of this stream of the seed.
   static constexpr std::uint64_t kNoiseStream = 4;
@@ -72,7 +83,6 @@ class CfmModel {
  private:
   class Stream;
   class Vocoder;
-  /// The plan of a schedule; the last ones asked for are kept.
   [[nodiscard]] std::shared_ptr<const FlowPlan> plan(const FlowSchedule& schedule) const;
 
   PublishedConfig config_;
@@ -83,8 +93,7 @@ class CfmModel {
   Dit dit_;
   std::optional<Bigvgan> bigvgan_;  ///< v3
   std::optional<Hifigan> hifigan_;  ///< v4
-  mutable std::mutex plans_mutex_;
-  mutable std::vector<std::shared_ptr<const FlowPlan>> plans_;  ///< the voice's own first
+  mutable FlowPlans<FlowPlan> plans_;
 };
 
 }  // namespace tts

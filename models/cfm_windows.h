@@ -2,12 +2,12 @@
 
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <span>
 #include <vector>
 
 #include "models/acoustic.h"
+#include "models/cfm.h"
 #include "models/cfm_model.h"
 #include "models/chunking.h"
 #include "models/feature_encoder.h"
@@ -52,18 +52,17 @@ class CfmWindows {
   [[nodiscard]] std::optional<std::int64_t> first_audio_tokens() const;
   [[nodiscard]] const PublishedConfig& config() const { return config_; }
   [[nodiscard]] const PrefixPolicy& policy() const { return front_.policy(); }
-  [[nodiscard]] std::int64_t hop_samples() const;
+  [[nodiscard]] std::int64_t hop_samples() const { return config_.hop_samples(); }
   [[nodiscard]] std::int64_t max_batch() const { return options_.max_batch; }
   [[nodiscard]] std::size_t lanes() const { return options_.lanes; }
 
  private:
   class Stream;
-  struct Piece;
+  using Piece = WindowPiece<Stream>;
   struct FlowPiece;
   /// A schedule made ready; `number` tells calls of different ones apart.
-  struct Plan {
-    WindowDit::Plan plan;
-    std::int64_t number;
+  struct Plan : WindowDit::Plan {
+    std::int64_t number = 0;
   };
   [[nodiscard]] std::shared_ptr<const Plan> plan(const FlowSchedule& schedule) const;
   [[nodiscard]] WindowShape refine_shape(std::int64_t width) const;
@@ -82,9 +81,8 @@ class CfmWindows {
   std::optional<WindowBigvgan> bigvgan_;  ///< v3
   std::optional<WindowHifigan> hifigan_;  ///< v4
   WindowPolicy refine_windows_, vocoder_windows_;
-  mutable std::mutex plans_mutex_;
-  mutable std::vector<std::shared_ptr<const Plan>> plans_;  ///< the voice's own first
-  mutable std::int64_t plans_made_ = 0;
+  mutable FlowPlans<Plan> plans_;
+  mutable std::int64_t plans_made_ = 0;  ///< counted where they are made, one at a time
   mutable DeviceLanes lanes_;
 };
 

@@ -53,6 +53,28 @@ std::optional<FlowWindowSpan> flow_window(const FlowWindowPolicy& policy, std::i
   return std::nullopt;
 }
 
+at::Tensor WindowedMel::known(const FlowWindowSpan& window, const at::Tensor& prompt) const {
+  if (window.context == 0) {
+    return prompt;
+  }
+  return at::cat({prompt, mel_.slice(window.begin - window.context, window.begin)});
+}
+
+at::Tensor WindowedMel::take(const FlowWindowSpan& window, const at::Tensor& fresh) {
+  const auto [context, begin, end, until] = window;
+  if (before_.defined()) {
+    const std::int64_t n = std::min(before_.size(0), fresh.size(0));
+    fresh.narrow(0, 0, n).copy_(splice_mel(before_.narrow(0, 0, n), fresh));
+  }
+  before_ = until > end ? fresh.narrow(0, end - begin, until - end) : at::Tensor();
+  const at::Tensor kept = fresh.narrow(0, 0, end - begin);
+  mel_.append(kept);
+  made_ = end;
+  ++window_;
+  mel_.drop_before(first_needed());
+  return kept;
+}
+
 std::vector<std::int64_t> align_overlap(const at::Tensor& before, const at::Tensor& after, const SplicePolicy& policy) {
   const std::int64_t n = before.size(0);
   const std::int64_t reach = policy.max_shift;

@@ -7,6 +7,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "models/convnext.h"
+
 namespace tts {
 
 /// The flow samples one window: mu [batch, frames, channels], prompt [1, n_prompt, mel] (normalised), noise from
@@ -55,6 +57,33 @@ struct SplicePolicy {
 /// The overlap [n, mel] of two versions, the later one aligned: an equal-power crossfade, that is of the powers which
 /// the mel stands for. Equal versions stay what they are.
 [[nodiscard]] at::Tensor splice_mel(const at::Tensor& before, const at::Tensor& after, const SplicePolicy& policy = {});
+
+/// The mel of one stream, which windows of the flow make one after the other.
+class WindowedMel {
+ public:
+  explicit WindowedMel(const FlowWindowPolicy& policy) : policy_(policy) {}
+
+  /// The next window while `known` frames are conditioned (flow_window()).
+  [[nodiscard]] std::optional<FlowWindowSpan> next(std::int64_t known, bool last) const {
+    return flow_window(policy_, window_, made_, known, last);
+  }
+  /// The mel that this window continues: the reference's prompt and what was made before. [n_prompt + context, mel].
+  [[nodiscard]] at::Tensor known(const FlowWindowSpan& window, const at::Tensor& prompt) const;
+  /// Takes what that window made, [until - begin, mel], whose beginning it overwrites with the splice; returns the
+  /// frames that stay, [end - begin, mel].
+  at::Tensor take(const FlowWindowSpan& window, const at::Tensor& fresh);
+  /// Frames that stay, so far.
+  [[nodiscard]] std::int64_t made() const { return made_; }
+  /// Frames before this one are in no further window.
+  [[nodiscard]] std::int64_t first_needed() const { return made_ - policy_.context; }
+
+ private:
+  FlowWindowPolicy policy_;
+  FrameBuffer mel_;    ///< normalised: the context of the next window
+  at::Tensor before_;  ///< the last window's version of the next frames
+  std::int64_t made_ = 0;
+  std::int64_t window_ = 0;  ///< windows made
+};
 
 /// Upstream's serial loop: windows of window_frames, prompt included; each window's prompt is the tail of the one
 /// before. features [frames, channels] -> [frames, mel], normalised.

@@ -23,6 +23,21 @@ at::Tensor resize_nearest(const at::Tensor& x, double rate) {
   return x.index_select(0, index);
 }
 
+void resize_nearest(FrameBuffer& from, FrameBuffer& to, double rate) {
+  const std::int64_t done = to.size();
+  const auto total = static_cast<std::int64_t>(std::floor(static_cast<double>(from.size()) * rate));
+  if (total <= done) {
+    return;
+  }
+  const std::int64_t base = nearest_source(done, rate);
+  at::Tensor index = at::empty({total - done}, at::kLong);
+  for (std::int64_t i = done; i < total; ++i) {
+    index.data_ptr<std::int64_t>()[i - done] = std::min(nearest_source(i, rate), from.size() - 1) - base;
+  }
+  to.append(from.slice(base, from.size()).index_select(0, index));
+  from.drop_before(nearest_source(total, rate));
+}
+
 FeatureEncoder::FeatureEncoder(const WeightScope& weights, const FeatureEncoderConfig& config)
     : config_(config),
       bridge_(weights("bridge.0"), config.in, config.channels, true),

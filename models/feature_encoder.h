@@ -4,6 +4,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "models/convnext.h"
 #include "models/layers.h"
 #include "models/wavenet.h"
 
@@ -56,5 +57,8 @@ class FeatureEncoder {
 [[nodiscard]] std::int64_t nearest_source(std::int64_t i, double rate);
 /// x [frames, channels] -> [floor(frames * rate), channels].
 [[nodiscard]] at::Tensor resize_nearest(const at::Tensor& x, double rate);
+/// The same in a stream: appends to `to` what it lacks of the frames that those of `from` give, and drops of `from`
+/// what no further ones need.
+void resize_nearest(FrameBuffer& from, FrameBuffer& to, double rate);
 
 }  // namespace tts

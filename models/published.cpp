@@ -1,6 +1,8 @@
 #include "models/published.h"
 
 #include <array>
+#include <functional>
+#include <numeric>
 
 namespace tts {
 namespace {
@@ -30,6 +32,10 @@ bool uses_flow_matching(ModelForm form) noexcept {
 
 std::int64_t sample_rate_hz(ModelForm form) noexcept {
   return form == ModelForm::v3 ? 24000 : form == ModelForm::v4 ? 48000 : 32000;
+}
+
+std::int64_t PublishedConfig::hop_samples() const {
+  return std::accumulate(upsample_rates.begin(), upsample_rates.end(), std::int64_t{1}, std::multiplies<>());
 }
 
 PublishedConfig published_config(ModelForm form) {

@@ -63,6 +63,9 @@ struct PublishedConfig {
   FlowSchedule flow;               ///< unless an utterance asks for another
   std::int64_t prompt_frames = 0;  ///< frames of the reference that a window sees; 0: upstream's 468 (v3) or 500 (v4)
   std::int64_t vocoder_channels = 512;
+
+  /// Samples that a frame of the decoder or of the vocoder becomes.
+  [[nodiscard]] std::int64_t hop_samples() const;
 };
 
 /// As the weights of that form were published.

@@ -33,6 +33,19 @@ struct RenderJob {
   }
 };
 
+/// Does `work` for every job that has not failed; what it throws is that job's failure.
+template <class Stream, class Work>
+void for_each_job(std::span<RenderJob<Stream>> jobs, const Work& work) {
+  for (RenderJob<Stream>& job : jobs) {
+    if (job.failure) continue;
+    try {
+      work(job);
+    } catch (const std::exception& e) {
+      job.fail(Errc::internal, e.what());
+    }
+  }
+}
+
 /// The acoustic half of one segment, whatever the form of the voice: semantic tokens in, samples out, in a stream.
 /// Holds its own state; the model it came from must outlive it. One thread at a time.
 class TokenRenderer {
@@ -51,13 +64,7 @@ class TokenRenderer {
   /// be done has a failure, and the others are not touched by it (up to float32 rounding): what a stream sounds like
   /// does not depend on its company. Throws only what is nobody's in particular.
   virtual void push_together(std::span<Job> jobs) {
-    for (Job& job : jobs) {
-      try {
-        job.samples = job.stream->push(job.tokens, job.last);
-      } catch (const std::exception& e) {
-        job.fail(Errc::internal, e.what());
-      }
-    }
+    for_each_job(jobs, [](Job& job) { job.samples = job.stream->push(job.tokens, job.last); });
   }
 };
 

@@ -17,27 +17,9 @@ namespace {
 
 constexpr std::int64_t kBenchPhonemes = 96;
 
-WindowPolicy windows_of(std::int64_t context, std::int64_t first, std::int64_t middle, std::int64_t widest) {
-  return {.context = context, .widths = {2 * context + first, 2 * context + middle, 2 * context + widest}};
-}
-
 }  // namespace
 
-/// A window of the flow or of the decoder.
-struct VitsWindows::Piece {
-  TokenRenderer::Job* job;
-  Stream* stream;
-  Window window;
-  bool sounds;       ///< of the decoder
-  std::int64_t per;  ///< numbers that a frame becomes
-  WindowShape shape{};
-  at::Tensor rows{};  ///< [window.take, ..] or [window.take * hop]
-
-  void fill(const std::vector<at::Tensor>& inputs, std::int64_t row) const;
-  void take(const at::Tensor& result) { rows = result.narrow(0, window.skip * per, window.take * per).clone(); }
-};
-
-class VitsWindows::Stream final : public TokenRenderer {
+class VitsWindows::Stream final : public WindowStream {
  public:
   Stream(const VitsWindows& model, std::span<const std::int32_t> phonemes, const Speaker& speaker,
          const AcousticOptions& options)
@@ -45,13 +27,6 @@ class VitsWindows::Stream final : public TokenRenderer {
         speaker_(speaker),
         tokens_(model.front_, phonemes, speaker.encoder, options.speed),
         noise_(options.seed, VitsModel::kNoiseStream) {}
-
-  std::vector<float> push(std::span<const std::int32_t> tokens, bool last) override {
-    Job job{.stream = this, .tokens = tokens, .last = last};
-    model_.push_together({&job, 1});
-    if (job.failure) throw ModelError(job.failure->detail);
-    return std::move(job.samples);
-  }
 
   RenderGroup group(std::int64_t n_tokens, bool last) const override {
     const std::int64_t frames = tokens_.frames_after(n_tokens, last);
@@ -115,18 +90,14 @@ class VitsWindows::Stream final : public TokenRenderer {
   std::int64_t sounded_ = 0;  ///< and through the decoder
 };
 
-void VitsWindows::Piece::fill(const std::vector<at::Tensor>& inputs, std::int64_t row) const {
-  stream->fill(*this, inputs, row);
-}
-
 VitsWindows::VitsWindows(const WeightScope& acoustic, const PublishedConfig& config, Options options)
     : options_(std::move(options)),
       config_(config),
       front_(acoustic, config, VitsModel::prefix_policy(config), true, options_),
       flow_(acoustic("flow"), config, options_.placement),
       decoder_(acoustic("dec"), VitsModel::decoder_config(config), options_.placement),
-      flow_windows_(windows_of(flow_.context(), 0, 32, 80)),
-      decoder_windows_(windows_of(decoder_.context(), 16, 40, 80)),
+      flow_windows_(WindowPolicy::of(flow_.context(), {0, 32, 80})),
+      decoder_windows_(WindowPolicy::of(decoder_.context(), {16, 40, 80})),
       lanes_(options_.placement.device, options_.lanes, options_.make_lane) {}
 
 VitsWindows::~VitsWindows() = default;
@@ -153,17 +124,15 @@ std::optional<std::int64_t> VitsWindows::first_audio_tokens() const {
 }
 
 WindowShape VitsWindows::flow_shape(std::int64_t width) const {
-  const auto& widths = flow_windows_.widths;
   return {.key = {1, width},
-          .recurring = std::binary_search(widths.begin(), widths.end(), width),
+          .recurring = flow_windows_.recurs(width),
           .inputs = {{{width, config_.hidden}}, {{flow_.condition_size()}}},
           .function = [this](const std::vector<at::Tensor>& in) { return flow_.reverse(in[0], in[1]); }};
 }
 
 WindowShape VitsWindows::decoder_shape(std::int64_t width) const {
-  const auto& widths = decoder_windows_.widths;
   return {.key = {2, width},
-          .recurring = std::binary_search(widths.begin(), widths.end(), width),
+          .recurring = decoder_windows_.recurs(width),
           .inputs = {{{width, config_.hidden}}, {{config_.decoder_channels}}},
           .function = [this](const std::vector<at::Tensor>& in) { return decoder_.forward(in[0], in[1]); }};
 }
@@ -171,26 +140,17 @@ WindowShape VitsWindows::decoder_shape(std::int64_t width) const {
 void VitsWindows::push_together(std::span<TokenRenderer::Job> jobs) const {
   const c10::InferenceMode inference;
   DeviceLanes::Held lane(lanes_);
-  const auto for_each = [&](const auto& work) {
-    for_each_job(jobs, [&](TokenRenderer::Job& job) { work(job, *static_cast<Stream*>(job.stream)); });
-  };
+  using Job = TokenRenderer::Job;
   std::vector<WindowFront::Block> blocks;
-  for_each([&](TokenRenderer::Job& job, Stream& stream) { stream.tokens().accept(job, blocks); });
+  for_each_stream<Stream>(jobs, [&](Job& job, Stream& stream) { stream.tokens().accept(job, blocks); });
   run_windows(lane, options_, blocks);
-  for_each([&](TokenRenderer::Job&, Stream& stream) { stream.draw(blocks); });
-
-  const auto run_pieces = [&](std::vector<Piece>& pieces) {
-    run_windows(lane, options_, pieces);
-    for (const Piece& piece : pieces) {
-      if (!piece.job->failure) piece.stream->take(piece);
-    }
-  };
+  for_each_stream<Stream>(jobs, [&](Job&, Stream& stream) { stream.draw(blocks); });
   std::vector<Piece> flow;
-  for_each([&](TokenRenderer::Job& job, Stream& stream) { stream.plan_flow(job, flow); });
-  run_pieces(flow);
+  for_each_stream<Stream>(jobs, [&](Job& job, Stream& stream) { stream.plan_flow(job, flow); });
+  run_pieces(lane, options_, flow);
   std::vector<Piece> sound;
-  for_each([&](TokenRenderer::Job& job, Stream& stream) { stream.plan_decoder(job, sound); });
-  run_pieces(sound);
+  for_each_stream<Stream>(jobs, [&](Job& job, Stream& stream) { stream.plan_decoder(job, sound); });
+  run_pieces(lane, options_, sound);
 }
 
 std::int64_t VitsWindows::widest(Part part) const {

@@ -18,8 +18,8 @@ namespace tts {
 /// VitsModel for any device: the acoustic half of v1, v2 and Pro in windows of fixed widths, those of different streams
 /// in one call. What a stream carries from call to call lies on the host; a call takes its inputs up in one go and its
 /// result back in one copy. Encoder blocks, flow windows and decoder windows are three such calls after each other.
-/// A stream sounds as with VitsModel (within float32 rounding), however its tokens are cut and whoever shares its
-/// calls. Const after construction; serves any number of streams and threads.
+/// A stream sounds as with a VitsModel whose flow sees its whole context ahead (within float32 rounding), however its
+/// tokens are cut and whoever shares its calls. Const after construction; serves any number of streams and threads.
 class VitsWindows {
  public:
   using Options = WindowOptions;
@@ -44,7 +44,7 @@ class VitsWindows {
   [[nodiscard]] std::optional<std::int64_t> first_audio_tokens() const;
   [[nodiscard]] const PrefixPolicy& policy() const { return front_.policy(); }
   [[nodiscard]] const PublishedConfig& config() const { return config_; }
-  [[nodiscard]] std::int64_t hop_samples() const { return decoder_.hop_samples(); }
+  [[nodiscard]] std::int64_t hop_samples() const { return config_.hop_samples(); }
   [[nodiscard]] std::int64_t max_batch() const { return options_.max_batch; }
   [[nodiscard]] std::size_t lanes() const { return options_.lanes; }
 
@@ -57,7 +57,7 @@ class VitsWindows {
 
  private:
   class Stream;
-  struct Piece;
+  using Piece = WindowPiece<Stream>;
   [[nodiscard]] WindowShape flow_shape(std::int64_t width) const;
   [[nodiscard]] WindowShape decoder_shape(std::int64_t width) const;
   void push_together(std::span<TokenRenderer::Job> jobs) const;

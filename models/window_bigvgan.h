@@ -18,7 +18,6 @@ class WindowBigvgan {
   [[nodiscard]] at::Tensor forward(const at::Tensor& mel) const;
   /// Frames on either side of its own that a frame's samples depend on.
   [[nodiscard]] std::int64_t context() const;
-  [[nodiscard]] std::int64_t hop_samples() const;
 
  private:
   struct Snake {

@@ -325,26 +325,7 @@ at::Tensor WindowHifigan::forward(const at::Tensor& frames, const at::Tensor& co
 }
 
 std::int64_t WindowHifigan::context() const {
-  double reach = 3;  // of the last convolution, in samples; on the way up the reach shrinks with the rate
-  for (std::size_t i = config_.rates.size(); i-- > 0;) {
-    std::int64_t widest = 0;
-    for (const std::int64_t kernel : config_.block_kernels) {
-      std::int64_t sum = 0;
-      for (const std::int64_t dilation : config_.block_dilations) sum += (kernel - 1) * (dilation + 1) / 2;
-      widest = std::max(widest, sum);
-    }
-    const std::int64_t rate = config_.rates[i];
-    const std::int64_t cut = (config_.kernels[i] - rate) / 2;
-    const std::int64_t taps = std::max(config_.kernels[i] - 1 - cut, rate - 1 + cut);
-    reach = (reach + static_cast<double>(widest + taps)) / static_cast<double>(rate);
-  }
-  return static_cast<std::int64_t>(std::ceil(reach)) + 3;
-}
-
-std::int64_t WindowHifigan::hop_samples() const {
-  std::int64_t hop = 1;
-  for (const std::int64_t rate : config_.rates) hop *= rate;
-  return hop;
+  return generator_context(config_, 0);
 }
 
 }  // namespace tts

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -59,6 +62,29 @@ struct WindowUpsampler {
   [[nodiscard]] at::Tensor operator()(const at::Tensor& x) const;
 };
 
+/// Input frames on either side of its own that a sample of a generator (HifiganConfig, BigvganConfig) depends on, each
+/// of whose activations sees so many samples on either side.
+template <class Config>
+std::int64_t generator_context(const Config& config, std::int64_t activation) {
+  // Of the last layers, in samples; on the way up the reach shrinks with the rate.
+  auto reach = static_cast<double>(3 + activation);
+  for (std::size_t i = config.rates.size(); i-- > 0;) {
+    std::int64_t widest = 0;
+    for (const std::int64_t kernel : config.block_kernels) {
+      std::int64_t sum = 0;
+      for (const std::int64_t dilation : config.block_dilations) {
+        sum += (kernel - 1) * (dilation + 1) / 2 + 2 * activation;
+      }
+      widest = std::max(widest, sum);
+    }
+    const std::int64_t rate = config.rates[i];
+    const std::int64_t cut = (config.kernels[i] - rate) / 2;
+    const std::int64_t taps = std::max(config.kernels[i] - 1 - cut, rate - 1 + cut);
+    reach = (reach + static_cast<double>(widest + taps)) / static_cast<double>(rate);
+  }
+  return static_cast<std::int64_t>(std::ceil(reach)) + 3;
+}
+
 /// AttentionEncoder without a window, over rows of different lengths.
 class WindowAttentionEncoder {
  public:
@@ -102,8 +128,8 @@ class WindowWaveNet {
  public:
   WindowWaveNet(const WeightScope& weights, std::int64_t channels, std::int64_t layers, std::int64_t kernel,
                 const Placement& placement);
-  /// x [batch, channels, frames], condition [batch, layers * 2 * channels, 1] -> [batch, channels, frames]. Where a mask
-  /// [batch, 1, frames] is 0, frames count as zeros and come out as zeros.
+  /// x [batch, channels, frames], condition [batch, layers * 2 * channels, 1] -> [batch, channels, frames]. Where a
+  /// mask [batch, 1, frames] is 0, frames count as zeros and come out as zeros.
   [[nodiscard]] at::Tensor forward(at::Tensor x, const at::Tensor& condition, const at::Tensor& mask = {}) const;
 
  private:
@@ -144,7 +170,6 @@ class WindowHifigan {
   [[nodiscard]] at::Tensor prepare(const at::Tensor& ge) const;
   /// Frames on either side of its own that a frame's samples depend on.
   [[nodiscard]] std::int64_t context() const;
-  [[nodiscard]] std::int64_t hop_samples() const;
 
  private:
   struct Block {

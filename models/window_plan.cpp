@@ -7,6 +7,16 @@
 
 namespace tts {
 
+WindowPolicy WindowPolicy::of(std::int64_t context, const std::vector<std::int64_t>& fresh) {
+  WindowPolicy policy{.context = context, .widths = {}};
+  for (const std::int64_t n : fresh) policy.widths.push_back(2 * context + n);
+  return policy;
+}
+
+bool WindowPolicy::recurs(std::int64_t width) const {
+  return std::binary_search(widths.begin(), widths.end(), width);
+}
+
 std::vector<Window> plan_windows(const WindowPolicy& policy, std::int64_t done, std::int64_t total, bool ended) {
   const std::int64_t context = policy.context;
   const std::int64_t ready = ended ? total : total - context;

@@ -14,6 +14,11 @@ namespace tts {
 struct WindowPolicy {
   std::int64_t context = 0;
   std::vector<std::int64_t> widths;  ///< ascending; the widest is more than 2 * context
+
+  /// Windows whose inner frames are `fresh` many.
+  [[nodiscard]] static WindowPolicy of(std::int64_t context, const std::vector<std::int64_t>& fresh);
+  /// Whether this is one of the widths; other windows are those of short sequences.
+  [[nodiscard]] bool recurs(std::int64_t width) const;
 };
 
 /// One window: input frames [begin, begin + width), those from `known` on not there yet (anything may stand for them);

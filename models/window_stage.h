@@ -5,7 +5,9 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "models/device_call.h"
@@ -71,17 +73,45 @@ void run_windows(DeviceLanes::Held& lane, const WindowOptions& options, std::vec
   }
 }
 
-/// Does `work` for every job that has not failed; what it throws is that job's failure.
-template <class Work>
-void for_each_job(std::span<TokenRenderer::Job> jobs, const Work& work) {
-  for (TokenRenderer::Job& job : jobs) {
-    if (job.failure) continue;
-    try {
-      work(job);
-    } catch (const std::exception& e) {
-      job.fail(Errc::internal, e.what());
-    }
+/// A stream of a model that renders streams together: alone it is together with nobody.
+class WindowStream : public TokenRenderer {
+ public:
+  std::vector<float> push(std::span<const std::int32_t> tokens, bool last) final {
+    Job job{.stream = this, .tokens = tokens, .last = last};
+    push_together({&job, 1});
+    if (job.failure) throw ModelError(job.failure->detail);
+    return std::move(job.samples);
   }
+};
+
+/// A window of one of the networks that a stream's frames go through: an item of run_windows() which the stream fills.
+template <class Stream>
+struct WindowPiece {
+  TokenRenderer::Job* job;
+  Stream* stream;
+  Window window;
+  bool sounds;       ///< of the network that makes samples
+  std::int64_t per;  ///< numbers or rows that a frame becomes
+  WindowShape shape{};
+  at::Tensor rows{};  ///< [window.take * per, ..]
+
+  void fill(const std::vector<at::Tensor>& inputs, std::int64_t row) const { stream->fill(*this, inputs, row); }
+  void take(const at::Tensor& result) { rows = result.narrow(0, window.skip * per, window.take * per).clone(); }
+};
+
+/// Runs pieces, each of which its stream takes then, in their order.
+template <class Piece>
+void run_pieces(DeviceLanes::Held& lane, const WindowOptions& options, std::vector<Piece>& pieces) {
+  run_windows(lane, options, pieces);
+  for (const Piece& piece : pieces) {
+    if (!piece.job->failure) piece.stream->take(piece);
+  }
+}
+
+/// for_each_job() whose streams are known to be of one class.
+template <class Stream, class Work>
+void for_each_stream(std::span<TokenRenderer::Job> jobs, const Work& work) {
+  for_each_job(jobs, [&](TokenRenderer::Job& job) { work(job, *static_cast<Stream*>(job.stream)); });
 }
 
 /// Numbers into a row of a float input.

@@ -5,6 +5,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <variant>
 
@@ -102,6 +103,7 @@ struct Networks {
     }
     const WeightScope weights(load_weights(m.acoustic.file));
     const bool flow = uses_flow_matching(m.published->form);
+    const WeightScope vocoder = flow ? WeightScope(load_weights(m.vocoder.file)) : weights;
     if (const auto device = acoustic_device(options)) {
       const auto there = [&](at::ScalarType type) {
         WindowOptions windows;
@@ -114,8 +116,7 @@ struct Networks {
         });
       }
       return make_guarded_windows<CfmWindows>(wish, m.id, [&](at::ScalarType type) {
-        return std::make_unique<const CfmWindows>(weights, WeightScope(load_weights(m.vocoder.file)), *m.published,
-                                                  there(type));
+        return std::make_unique<const CfmWindows>(weights, vocoder, *m.published, there(type));
       });
     }
     if (!flow) {
@@ -123,7 +124,7 @@ struct Networks {
         return std::make_unique<const VitsModel>(weights.with(precision), *m.published);
       });
     }
-    return std::make_unique<const CfmModel>(weights, WeightScope(load_weights(m.vocoder.file)), *m.published);
+    return std::make_unique<const CfmModel>(weights, vocoder, *m.published);
   }
 
   /// The GPU that is asked for, if libtorch can compute there.
@@ -199,10 +200,20 @@ class ManifestVoice final : public Voice {
   double tokens_per_second() const override { return 25.0; }
   int flow_steps() const override { return networks_->flow_steps; }
   int render_batch() const override {
-    return with_windows(1, [](const auto& model) { return static_cast<int>(model.max_batch()); });
+    return std::visit(
+        [](const auto& model) {
+          if constexpr (requires { model->max_batch(); }) return static_cast<int>(model->max_batch());
+          return 1;
+        },
+        networks_->acoustic);
   }
   int render_calls() const override {
-    return with_windows(Voice::render_calls(), [](const auto& model) { return static_cast<int>(model.lanes()); });
+    return std::visit(
+        [&](const auto& model) {
+          if constexpr (requires { model->lanes(); }) return static_cast<int>(model->lanes());
+          return Voice::render_calls();
+        },
+        networks_->acoustic);
   }
   std::unique_ptr<SegmentStream> begin(const SegmentRequest& request) const override;
 
@@ -222,34 +233,24 @@ class ManifestVoice final : public Voice {
   }
   [[nodiscard]] std::unique_ptr<TokenRenderer> render(std::span<const std::int32_t> phonemes,
                                                       const AcousticOptions& options) const {
-    switch (networks_->acoustic.index()) {
-      case 0:
-        return std::make_unique<AcousticStream>(
-            std::get<0>(networks_->acoustic)->begin(phonemes, std::get<0>(speaker_), options));
-      case 1:
-        return begin_renderer<1>(phonemes, options);
-      case 2:
-        return begin_renderer<2>(phonemes, options);
-      case 3:
-        return begin_renderer<3>(phonemes, options);
-      default:
-        return begin_renderer<4>(phonemes, options);
-    }
+    return std::visit(
+        [&](const auto& model) -> std::unique_ptr<TokenRenderer> {
+          auto stream = model->begin(phonemes, speaker_of(*model), options);
+          if constexpr (std::is_same_v<decltype(stream), AcousticStream>) {
+            return std::make_unique<AcousticStream>(std::move(stream));
+          } else {
+            return stream;
+          }
+        },
+        networks_->acoustic);
   }
   [[nodiscard]] int useful(std::int64_t known, int count) const {
-    const auto settled = [&](const auto& model) { return static_cast<int>(model->policy().useful(known, count)); };
-    switch (networks_->acoustic.index()) {
-      case 0:
-        return count;
-      case 1:
-        return settled(std::get<1>(networks_->acoustic));
-      case 2:
-        return settled(std::get<2>(networks_->acoustic));
-      case 3:
-        return settled(std::get<3>(networks_->acoustic));
-      default:
-        return settled(std::get<4>(networks_->acoustic));
-    }
+    return std::visit(
+        [&](const auto& model) {
+          if constexpr (requires { model->policy(); }) return static_cast<int>(model->policy().useful(known, count));
+          return count;
+        },
+        networks_->acoustic);
   }
   [[nodiscard]] SamplingParams sampling(const SamplingOptions& wish) const {
     SamplingParams params = sampling_;
@@ -267,17 +268,10 @@ class ManifestVoice final : public Voice {
   }
 
  private:
-  template <std::size_t kForm>
-  [[nodiscard]] std::unique_ptr<TokenRenderer> begin_renderer(std::span<const std::int32_t> phonemes,
-                                                              const AcousticOptions& options) const {
-    return std::get<kForm>(networks_->acoustic)->begin(phonemes, std::get<kForm>(speaker_), options);
-  }
-  /// What `get` says of the networks on a device; `otherwise` on the CPU.
-  template <class Get>
-  [[nodiscard]] int with_windows(int otherwise, const Get& get) const {
-    if (const auto* vits = std::get_if<3>(&networks_->acoustic)) return get(**vits);
-    if (const auto* cfm = std::get_if<4>(&networks_->acoustic)) return get(**cfm);
-    return otherwise;
+  /// This voice's speaker, which is one of its model's.
+  template <class Model>
+  [[nodiscard]] const typename Model::Speaker& speaker_of(const Model& /*model*/) const {
+    return std::get<typename Model::Speaker>(speaker_);
   }
 
   void prepare(const VoiceManifest& manifest) {
@@ -285,24 +279,16 @@ class ManifestVoice final : public Voice {
     phoneme_limit_ =
         static_cast<std::int32_t>(std::min(manifest.published->phonemes, manifest.t2s.config.phoneme_vocab));
     PreparedReference reference = load_reference(manifest);
-    const auto of_recordings = [&](const auto& model) { return model->make_speaker(reference.references); };
-    const auto of_prompt = [&](const auto& model) {
-      return model->make_speaker(reference.references.front(), reference.mel, reference.prompt_tokens,
-                                 reference.prompt_phonemes);
-    };
-    switch (networks_->acoustic.index()) {
-      case 1:
-        speaker_ = of_recordings(std::get<1>(networks_->acoustic));
-        break;
-      case 2:
-        speaker_ = of_prompt(std::get<2>(networks_->acoustic));
-        break;
-      case 3:
-        speaker_ = of_recordings(std::get<3>(networks_->acoustic));
-        break;
-      default:
-        speaker_ = of_prompt(std::get<4>(networks_->acoustic));
-    }
+    std::visit(
+        [&](const auto& model) {
+          if constexpr (requires { model->make_speaker(reference.references); }) {
+            speaker_ = model->make_speaker(reference.references);
+          } else if constexpr (!std::is_same_v<decltype(*model), const AcousticModel&>) {
+            speaker_ = model->make_speaker(reference.references.front(), reference.mel, reference.prompt_tokens,
+                                           reference.prompt_phonemes);
+          }
+        },
+        networks_->acoustic);
     prompt_ = {std::move(reference.prompt_tokens), std::move(reference.prompt_phonemes),
                std::move(reference.prompt_bert)};
     if (prompt_.tokens.empty()) return;

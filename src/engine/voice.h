@@ -77,13 +77,7 @@ class SegmentStream {
   /// Does the render() of every job, at once: of this stream and others of its render_group(), all distinct. What
   /// a stream sounds like does not depend on the others; one that cannot go on has a failure, and the others go on.
   virtual void render_together(std::span<Job> jobs) {
-    for (Job& job : jobs) {
-      try {
-        job.samples = job.stream->render(job.tokens, job.last);
-      } catch (const std::exception& e) {
-        job.fail(Errc::internal, e.what());
-      }
-    }
+    for_each_job(jobs, [](Job& job) { job.samples = job.stream->render(job.tokens, job.last); });
   }
 };
 

@@ -1,7 +1,6 @@
 // Times the acoustic networks at the starter voice's sizes with random weights, in streaming chunks.
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
@@ -13,20 +12,9 @@
 
 #include "models/acoustic.h"
 #include "models/acoustic_times.h"
+#include "tests/models/random_weights.h"
 
 namespace {
-
-/// Any tensor, with values of a trained network's order of magnitude.
-class RandomWeights final : public tts::WeightSource {
- public:
-  bool has(std::string_view key) const override { return !key.ends_with("weight_v"); }
-  at::Tensor get(const std::string& key, at::IntArrayRef shape) const override {
-    if (shape.size() < 2) return key.ends_with("weight") ? at::ones(shape) : at::zeros(shape);
-    std::int64_t fan_in = 1;
-    for (std::size_t i = 1; i < shape.size(); ++i) fan_in *= shape[i];
-    return at::randn(shape) / std::sqrt(static_cast<double>(fan_in));
-  }
-};
 
 double ms(std::chrono::nanoseconds t) {
   return std::chrono::duration<double, std::milli>(t).count();
@@ -51,7 +39,7 @@ int main(int argc, char** argv) {
   const c10::InferenceMode inference;
   at::set_num_threads(1);
   at::manual_seed(1);
-  const auto weights = std::make_shared<RandomWeights>();
+  const auto weights = std::make_shared<tts::RandomWeights>();
   const tts::AcousticModel model(tts::WeightScope{weights}, tts::AcousticConfig{}, tts::WeightScope{weights},
                                  tts::SourceFilterConfig{});
   const auto speaker = model.make_speaker(at::randn({256}));

@@ -1,9 +1,7 @@
-// Times the windows of the acoustic networks of v2 in full size, with weights made in place, on any device:
-// milliseconds of a call, and how many live streams that is enough for, for growing batches. Prints JSON; asserts
-// nothing.
+// Times the acoustic networks in windows of a published form in full size, with weights made in place, on any device:
+// milliseconds of calls (v1, v2, Pro) and of chunks of live streams, for growing batches. Prints JSON; asserts nothing.
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
@@ -19,20 +17,9 @@
 
 #include "models/cfm_windows.h"
 #include "models/vits_windows.h"
+#include "tests/models/random_weights.h"
 
 namespace {
-
-/// Any tensor, with values of a trained network's order of magnitude.
-class RandomWeights final : public tts::WeightSource {
- public:
-  bool has(std::string_view key) const override { return !key.ends_with("weight_v"); }
-  at::Tensor get(const std::string& key, at::IntArrayRef shape) const override {
-    if (shape.size() < 2) return key.ends_with("weight") ? at::ones(shape) : at::zeros(shape);
-    std::int64_t fan_in = 1;
-    for (std::size_t i = 1; i < shape.size(); ++i) fan_in *= shape[i];
-    return at::randn(shape) / std::sqrt(static_cast<double>(fan_in));
-  }
-};
 
 double median_ms(int runs, const std::function<void()>& work) {
   std::vector<double> times;
@@ -144,7 +131,7 @@ int main(int argc, char** argv) {
   options.max_batch = most;
   using Part = tts::VitsWindows::Part;
   try {
-    const tts::WeightScope weights(std::make_shared<RandomWeights>());
+    const tts::WeightScope weights(std::make_shared<tts::RandomWeights>());
     const tts::PublishedConfig config = tts::published_config(*tts::parse_model_form(form));
     tts::SovitsFront::Reference reference;
     reference.spectrogram = at::rand({120, config.ref_bins});
