@@ -58,11 +58,12 @@ struct Program {
   TemporaryFolder folder;
 };
 
-std::string post(const std::string& id, const std::string& model, const std::vector<std::uint8_t>& audio) {
+std::string post(const std::string& id, const std::string& model, const std::vector<std::uint8_t>& audio,
+                 const std::string& lang = "zh", const std::string& words = "你好。") {
   const auto field = [](const std::string& name, const std::string& value) {
     return "--b\r\nContent-Disposition: form-data; name=\"" + name + "\"\r\n\r\n" + value + "\r\n";
   };
-  const std::string body = field("model", model) + field("id", id) + field("lang", "zh") + field("text", "你好。") +
+  const std::string body = field("model", model) + field("id", id) + field("lang", lang) + field("text", words) +
                            "--b\r\nContent-Disposition: form-data; name=\"audio\"; filename=\"a.wav\"\r\n\r\n" +
                            std::string(audio.begin(), audio.end()) + "\r\n--b--\r\n";
   return "POST /v1/voices HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
@@ -147,8 +148,11 @@ TEST_SUITE("app/voices_e2e") {
     CHECK(no_file.err.find("none.wav") != std::string::npos);
   }
 
-  TEST_CASE("every version takes what people record: stereo MP3, FLAC, 16-bit and float WAV at any rate") {
+  TEST_CASE(
+      "every version and the starter form take what people record: stereo MP3, FLAC, 16-bit and float WAV at any "
+      "rate") {
     const Program program({ModelForm::v1, ModelForm::v2pro, ModelForm::v2proplus, ModelForm::v3});
+    write_clonable_starter(program.folder.path() / "voices" / "starter");
     Process server({SONORANT_PROGRAM, "serve", "--port", "0"}, program.variables());
     const auto line = server.wait_for_line("listening on http://127.0.0.1:", 120s);
     if (!line) FAIL(server.err);
@@ -178,8 +182,14 @@ TEST_SUITE("app/voices_e2e") {
       CHECK(json_at(reply.body, "/voice/rate") == upload.rate);
       CHECK(speak(port, id) == "done");
     }
+    const auto reply =
+        TestClient::http(port, post("own", "starter", in(22'050, SF_FORMAT_WAV | SF_FORMAT_PCM_16), "en", "Good day."));
+    CAPTURE(reply.body);
+    CHECK(reply.status == 201);
+    CHECK(json_at(reply.body, "/voice/rate") == "24000");
+    CHECK(speak(port, "own") == "done");
     const std::string metrics = TestClient::get(port, "/metrics").body;
-    CHECK(metrics.find("sonorant_voices_in_memory 6\n") != std::string::npos);
+    CHECK(metrics.find("sonorant_voices_in_memory 8\n") != std::string::npos);
     CHECK(metrics.find("sonorant_reader_bytes 0\n") == std::string::npos);  // made of Chinese speech
     CHECK(metrics.find("sonorant_texts_unread_total 0\n") != std::string::npos);
     server.signal(SIGTERM);

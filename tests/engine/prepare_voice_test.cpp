@@ -8,7 +8,6 @@
 #include <set>
 #include <thread>
 
-#include "models/starter_tokenizer.h"
 #include "src/engine/engine.h"
 #include "tests/app/temporary_folder.h"
 #include "tests/audio/signals.h"
@@ -25,31 +24,6 @@ using namespace tts::testing;
 const TextFrontend& frontend() {
   static const TextFrontend instance("src/text/data");
   return instance;
-}
-
-/// The starter voice with a tokenizer of generated weights.
-void write_clonable_starter(const fs::path& folder) {
-  fs::create_directories(folder);
-  fs::copy("models/pretrained/starter", folder, fs::copy_options::recursive);
-  const StarterTokenizerConfig sizes{.dim = 16, .layers = 1, .mel_bands = 80};
-  const auto weights = std::make_shared<GeneratedWeights>();
-  const VoiceManifest starter = load_manifest(folder).value();
-  const AcousticConfig& codes = starter.acoustic.config;
-  (void)StarterTokenizer(WeightScope(weights), sizes, WeightScope(load_weights(starter.acoustic.file)),
-                         {.codes = codes.codes, .dim = codes.code_dim});
-  weights->write(folder / "tokenizer.safetensors");
-  std::ifstream in(folder / "manifest.json");
-  std::string manifest(std::istreambuf_iterator<char>(in), {});
-  in.close();
-  const auto replace = [&](const std::string& from, const std::string& to) {
-    const auto at = manifest.find(from);
-    REQUIRE(at != std::string::npos);
-    manifest.replace(at, from.size(), to);
-  };
-  replace("\"id\": \"starter\"", "\"id\": \"" + folder.filename().string() + "\"");
-  replace("\"reference\":",
-          R"("tokenizer": {"file": "tokenizer.safetensors", "dim": 16, "layers": 1, "mel_bands": 80}, "reference":)");
-  std::ofstream(folder / "manifest.json") << manifest;
 }
 
 /// A folder of voices and one of networks, which go away with it.
