@@ -1,6 +1,7 @@
 """What T2S and flow are compressed with: pairs of phonemes and semantic tokens, in one file.
 
     data.py features --features DIR --tokens FILE [--pseudo DIR] --out pairs.pt     from the training of the starter voice
+    data.py takes --takes DIR ... --tokens FILE --out pairs.pt                      from the training of the cloning voice
     data.py logs --text 2-name2text.txt --semantic 6-name2semantic.tsv [--bert 3-bert] [--symbols FILE] --out pairs.pt
                                                               from the logs of a GPT-SoVITS training
     data.py spoken --model FOLDER --phonemes FILE|--random N --out pairs.pt         what the model itself says of texts
@@ -12,6 +13,7 @@ import argparse
 import json
 import pathlib
 import random
+import sys
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +45,23 @@ def from_features(a):
             with torch.no_grad():
                 codes = net.nearest(net.encode(torch.from_numpy(u["mel50"].astype("float32"))[None]))[0]
             train.append(pair(symbols.ids_of(u["ph"]), codes))
+    return train, held
+
+
+def from_takes(a):
+    """Each with the mel of another take of its speaker, "reference" [T, 100], which the flow is conditioned by."""
+    sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "train" / "clone"))
+    import stage
+    import train_flow
+
+    takes = [t for t in stage.load_takes(a.takes) if len(t["mel50"]) > 16]
+    codes, _ = train_flow.tokenize(a.tokens, takes, torch.device("cpu"))
+    others = stage.Others(takes, torch.device("cpu"))(torch.arange(len(takes))).tolist()
+    train, held = [], []
+    for take, tokens, other in zip(takes, codes, others):
+        u = dict(pair(take["ph"], tokens), reference=torch.from_numpy(takes[other]["mel"][:400]))
+        (held if stage.is_held_out(take["id"]) else train).append(u)
+    random.Random(0).shuffle(held)
     return train, held
 
 
@@ -176,6 +195,10 @@ def main():
     features.add_argument("--tokens", required=True)
     features.add_argument("--pseudo")
     features.set_defaults(make=from_features)
+    takes = commands.add_parser("takes")
+    takes.add_argument("--takes", nargs="+", required=True)
+    takes.add_argument("--tokens", required=True)
+    takes.set_defaults(make=from_takes)
     logs = commands.add_parser("logs")
     logs.add_argument("--text", required=True)
     logs.add_argument("--semantic", required=True)
@@ -190,7 +213,7 @@ def main():
     spoken.add_argument("--longest", type=int, default=400, help="tokens")
     spoken.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     spoken.set_defaults(make=from_speech)
-    for p in (features, logs, spoken):
+    for p in (features, takes, logs, spoken):
         p.add_argument("--threads", type=int, default=1)
         p.add_argument("--out", required=True)
     a = ap.parse_args()

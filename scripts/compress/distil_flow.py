@@ -2,8 +2,8 @@
 
     distil_flow.py --model FOLDER --pairs FILE --out FOLDER [--steps 1] [--teacher-steps 8] [--objective jump] [--budget M] [--gate SONORANT]
 
-Needs no recordings: the conditioning is computed from the pairs of data.py and the folder's own reference, once, and the teacher is
-the network as it is. Objectives (scripts/train/fewer_steps.py): `jump`, progressive distillation; `consistency`; `meanflow`. Only the
+Needs no recordings: the conditioning is computed from the pairs of data.py and the folder's own reference (pairs of many speakers: each
+one's own), once, and the teacher is the network as it is. Objectives (scripts/train/fewer_steps.py): `jump`, progressive distillation; `consistency`; `meanflow`. Only the
 estimator's weights change, and `acoustic.steps`. v3 and v4 are also told the width of a step, as the engine tells them.
 """
 import copy
@@ -41,6 +41,8 @@ class Conditions:
     @staticmethod
     def features(net, u, ge):
         ph = u["phonemes"].long()[None]
+        if "reference" in u:                                                   # pairs of many speakers
+            ge = net.ref_enc(nets.normalise_mel(u["reference"].float())[None])
         return net.features(u["tokens"].long()[None], ph, torch.tensor([ph.shape[1]]), ge)[0]
 
     def batch(self, n):

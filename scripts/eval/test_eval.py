@@ -6,6 +6,7 @@ import unittest
 import numpy as np
 
 import asr
+import prosody
 import repeats
 import run
 import spectrogram
@@ -193,6 +194,25 @@ class Table(unittest.TestCase):
         table = run.to_markdown({"starter": dict(wer=0.1234, skips=2), "teacher": dict(wer=None)})
         self.assertIn("| word error (WER) | 12.3 % | n/a |", table)
         self.assertIn("| skips of two or more words | 2 | n/a |", table)
+
+
+class Prosody(unittest.TestCase):
+    def test_pauses_are_inner_silences_of_some_length(self):
+        quiet = lambda s: np.zeros(round(s * RATE_HZ))
+        wave = np.concatenate([quiet(0.3), tone(0.4), quiet(0.2), tone(0.4), quiet(0.04), tone(0.3), quiet(0.12), tone(0.2), quiet(0.5)])
+        self.assertEqual([round(p, 2) for p in prosody.pauses(wave, RATE_HZ)], [0.2, 0.12])
+        self.assertEqual(prosody.pauses(quiet(1), RATE_HZ), [])
+
+    def test_final_height(self):
+        glide = lambda start, end: np.sin(2 * np.pi * np.cumsum(np.concatenate([np.full(RATE_HZ, start), np.full(RATE_HZ // 2, end)])) / RATE_HZ)
+        self.assertAlmostEqual(prosody.final_height(glide(150.0, 200.0), RATE_HZ), 12 * np.log2(200 / 150), delta=0.2)
+        self.assertAlmostEqual(prosody.final_height(glide(150.0, 120.0), RATE_HZ), 12 * np.log2(120 / 150), delta=0.2)
+        self.assertTrue(np.isnan(prosody.final_height(np.zeros(RATE_HZ), RATE_HZ)))
+
+    def test_summary(self):
+        got = prosody.summary([4.0, -1.0, float("nan")], [-3.0, 1.0, -2.0], [[0.2], [0.3, 0.1], []], [1, 1, 2], [[], [0.1]])
+        self.assertEqual((got["pairs"], got["questions_higher"], got["commas"], got["commas_with_pause"]), (2, 0.5, 4, 0.5))
+        self.assertEqual((got["pause_median_s"], got["pauses_per_plain_sentence"]), (0.2, 0.5))
 
 
 class Spectrogram(unittest.TestCase):

@@ -44,12 +44,12 @@ TEMPLATES = [
 ]
 
 
-def templates(rng, lexicon, count):
+def templates(rng, lexicon, count, patterns=TEMPLATES):
     out, seen = [], set()
     for _ in range(40 * count):
         if len(out) == count:
             break
-        t = re.sub(r"\{(\w+)\}", lambda m: rng.choice(WORDS[m[1]]), rng.choice(TEMPLATES))
+        t = re.sub(r"\{(\w+)\}", lambda m: rng.choice(WORDS[m[1]]), rng.choice(patterns))
         t = t[0].upper() + t[1:]
         if t not in seen and parse(t, lexicon):
             out.append((f"t{len(out):05d}", t))

@@ -33,6 +33,39 @@ class Sounds(unittest.TestCase):
         self.assertEqual(zh_sounds.syllable("w", "u3"), ("", "u↓"))
 
 
+class Rising(unittest.TestCase):
+    def setUp(self):
+        try:
+            import numpy  # noqa: F401
+        except ImportError:
+            self.skipTest("needs NumPy")
+
+    def test_a_question_rises_from_its_last_stress_to_its_last_voiced_sound(self):
+        import numpy as np
+        from voices import rising
+        sequence = [("AA1", "a"), ("B", "b"), ("IH1", "i"), ("T", "t"), ("AH0", "a"), ("?", "?")]
+        f0 = np.array([0, 0, 100, 100, 100, 100, 110, 80, 0, 0, 60, 50, 0, 0], np.float32)
+        got = dict(durations=np.array([2, 0, 1, 1, 1, 1.0]), lead=1.0, f0=f0)     # half a frame is a value of F0
+        factors = rising(sequence, got, 12)
+        self.assertTrue((factors[:6] == 1).all())
+        risen = (f0 * factors)[6:12]
+        np.testing.assert_allclose(risen[[0, 1, 4, 5]], 110 * 2 ** (np.array([0, 1, 4, 5]) / 5), rtol=1e-5)
+        self.assertTrue((rising(sequence, dict(got, f0=np.zeros(14, np.float32)), 12) == 1).all())
+        self.assertTrue((rising([("m", "m"), ("B", "b")], dict(got, durations=np.array([2, 3.0])), 12) == 1).all())
+
+    def test_which_questions_rise(self):
+        try:
+            from speak import rise_of
+        except ImportError:
+            self.skipTest("needs PyTorch")
+        for text in ("Are you there?", "Tom, could you open the door for me?", "Did it rain?"):
+            self.assertTrue(4 <= rise_of(text, "a") <= 8, text)
+        self.assertTrue(2 <= rise_of("你吃饭了吗？", "a") <= 4)
+        for text in ("Where are you?", "You are there.", "Do you want tea or coffee?", "Is it late, or early?", "你在哪儿？", "Doing what?"):
+            self.assertEqual(rise_of(text, "a"), 0, text)
+        self.assertEqual(rise_of("Are you there?", "a"), rise_of("Are you there?", "a"))
+
+
 class Text(unittest.TestCase):
     def setUp(self):
         try:

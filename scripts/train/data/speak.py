@@ -16,6 +16,7 @@ import json
 import math
 import os
 import random
+import re
 import sys
 import time
 
@@ -34,11 +35,12 @@ import text as corpus
 from prep import LEAD_SAMPLES, SHIFT_SAMPLES, TAIL_SAMPLES, TEACHER_FRAME, log_mel50
 from symbols import ids_of
 from tokenizer import Block
+from voices import VOICED
 
 LEVEL = 0.0                    # level_of() of every take and of every reference
 FLOOR = math.log(1e-5)
 TRUNK_SAMPLES = 300
-VOICED = 40.0                  # Hz
+YES_OR_NO = re.compile(r"^(?:[a-z]+, )?(?:do|does|did|is|are|was|were|am|can|could|will|would|has|have|had|should|shall|may|must)\b[^,;:]*\?$|吗？$", re.IGNORECASE)
 SOUND = -7.2                   # loudest band of a frame that is heard, at LEVEL
 
 
@@ -54,6 +56,13 @@ def choose(texts, recipe, take, rng):
     kinds = recipe["languages"] if len(recipe["languages"]) == 1 else rng.choices([["en"], ["zh"], ["mixed"]], (0.4, 0.4, 0.2))[0]
     _, text, sequence = rng.choice(texts[kinds[0]])
     return kinds[0], text, sequence
+
+
+def rise_of(text, name):
+    """Semitones that the end of a take rises: of questions that can be answered with yes or no."""
+    if not YES_OR_NO.search(text) or " or " in text:
+        return 0.0
+    return random.Random(name + "rise").uniform(*((2.0, 4.0) if text.endswith("吗？") else (4.0, 8.0)))
 
 
 class Timing:
@@ -169,7 +178,7 @@ class Studio:
             rng = random.Random(name)
             texts = {"en": self.held["en"], "zh": self.held["zh"]} if recipe["id"].startswith("unseen") else self.texts
             lang, text, sequence = choose(texts, recipe, k, rng)
-            got = self.teacher.run(sequence, style, rng.uniform(0.92, 1.12) / recipe["tract"], recipe["pitch"])
+            got = self.teacher.run(sequence, style, rng.uniform(0.92, 1.12) / recipe["tract"], recipe["pitch"], rise_of(text, name))
             take = dict(id=name, speaker=recipe["id"], lang=lang, text=text, ph=np.array(ids_of([s for s, _ in sequence]), np.int16))
             yield take, got, Timing(got, recipe["tract"], rng)
 

@@ -42,6 +42,12 @@ PATTERNS = """{nr}觉得{n}很{a}。|{nr}在{ns}{v}{n}。|你{v}过{n}吗？|我
 """.replace("\n", "|").strip("|").split("|")
 MIXED = """我用{E}给{nr}打电话。|这个{E}太{a}了！|今天的{E}你看了吗？|{nr}说{E}，我说{E}。|我们公司用{E}做{n}。|打开{E}，然后{v}{n}。|{E}和{E}，哪个更{a}？|他的{E}在{ns}。|{E}，大家好，欢迎来到我的{E}！|OK，{nr}，{v}{n}吧。
 请把{E}发给{nr}，谢谢。|在{ns}，{E}就是{n}的意思。|我{d}喜欢{E}，因为它很{a}。""".replace("\n", "|").split("|")
+# Yes or no, of every kind of beginning; each with a statement in the same words, so that what differs is how they end.
+QUESTIONS = """is {thing} {adj}?|{thing} is {adj}.|are you {adj} {day}?|you are {adj} {day}.|did {name} {verb} {thing}?|{name} did {verb} {thing}.|has {name} been to {place}?|{name} has been to {place}.|was {place} {adj}?
+{place} was {adj}.|will {name} {verb} {thing} {day}?|{name} will {verb} {thing} {day}.|does {name} like {place}?|{name} does like {place}.|have you ever been to {place}?|we have never been to {place}.|are there {num} people at {place}?
+there are {num} people at {place}.|can we {verb} {thing} {day}?|we can {verb} {thing} {day}.|should I {verb} {thing}?|you should {verb} {thing}.|is {name} {adj}?|{name} is {adj}.|were they {adj}?|they were {adj}.|do they {verb} {thing} {adv}?
+they {verb} {thing} {adv}.|may I {verb} {thing}?|you may {verb} {thing}.|had {name} seen {place}?|{name} had seen {place}.|is it {adj} at {place}?|it is {adj} at {place}.|would {name} {verb} {thing}?|{name} would {verb} {thing}.
+""".replace("\n", "|").strip("|").split("|")
 TIMES = "今天 明天 昨天 后天 上个月 下个星期 去年 明年 刚才 现在 早上 晚上 中午 周末 春天 夏天 秋天 冬天 星期一 星期三 星期天 三年前 十分钟以后 小时候 最近".split()
 HAN = re.compile(r"[\u4e00-\u9fff]")
 
@@ -174,6 +180,7 @@ def english_lines(rng, count, lexicon, prose):
     rare = ["{} {}, {} and {}.".format(*rng.sample(plain, 4)).capitalize() for _ in range(count // 6)]
     prose = list(prose_lines(prose, 30))
     rng.shuffle(prose)
+    own += [t for _, t in english_templates(rng, lexicon, count // 12, QUESTIONS)]
     return own + [t for _, t in english_templates(rng, lexicon, count // 3)] + rare + prose[: count // 2]
 
 
