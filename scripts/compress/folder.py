@@ -30,7 +30,7 @@ class Folder:
         if "model" in self.manifest:
             self.home = self.path.resolve().parent / self.manifest.pop("model")
             networks = json.loads((self.home / "manifest.json").read_text(encoding="utf8"))
-            self.manifest.update({k: networks[k] for k in ("t2s", "acoustic", "vocoder") if k in networks})
+            self.manifest.update({k: networks[k] for k in ("t2s", "acoustic", "vocoder", "tokenizer") if k in networks})
             self.manifest.pop("sha256", None)
 
     def state(self, part):
@@ -57,8 +57,9 @@ class Folder:
                 to.chmod(0o644)                                                # save_file lets nobody else read it
             else:
                 shutil.copyfile(self.home / manifest[part]["file"], to)
-        if "reference" in manifest:
-            shutil.copyfile(self.path / manifest["reference"]["file"], out / manifest["reference"]["file"])
+        for part, home in (("tokenizer", self.home), ("reference", self.path)):
+            if part in manifest:
+                shutil.copyfile(home / manifest[part]["file"], out / manifest[part]["file"])
         if "sha256" in manifest:
             manifest["sha256"] = {name: sha256(out / name) for name in manifest["sha256"]}
         (out / "manifest.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf8")

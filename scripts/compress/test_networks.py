@@ -331,12 +331,14 @@ class Folders(unittest.TestCase):
     def test_a_voice_of_a_model_is_written_whole(self):
         with tempfile.TemporaryDirectory() as scratch:
             base = pathlib.Path(scratch)
-            for name, manifest in {"m": {"format": 2, "form": "v2", "id": "m", "t2s": {"file": "t.safetensors"}, "acoustic": {"file": "a.safetensors"}},
+            for name, manifest in {"m": {"format": 2, "form": "v2", "id": "m", "t2s": {"file": "t.safetensors"}, "acoustic": {"file": "a.safetensors"},
+                                         "tokenizer": {"file": "k.safetensors"}},
                                    "v": {"format": 2, "form": "v2", "id": "v", "model": "m", "reference": {"file": "r.safetensors"}}}.items():
                 (base / name).mkdir()
                 (base / name / "manifest.json").write_text(json.dumps(manifest))
             save_file({"x.weight_v": torch.tensor([[[3.0, 4.0]]]), "x.weight_g": torch.tensor([[[10.0]]])}, base / "m/t.safetensors")
             save_file({"a": torch.ones(3)}, base / "m/a.safetensors")
+            save_file({"k": torch.ones(1)}, base / "m/k.safetensors")
             save_file({"mel": torch.ones(2, 2)}, base / "v/r.safetensors")
             folder = Folder(base / "v")
             self.assertEqual(folder.state("t2s")["x.weight"].tolist(), [[[6.0, 8.0]]])
@@ -347,6 +349,7 @@ class Folders(unittest.TestCase):
             self.assertEqual(list(small.state("t2s")), ["y"])
             self.assertEqual(small.state("acoustic")["a"].tolist(), [1, 1, 1])
             self.assertEqual(small.reference()["mel"].shape, (2, 2))
+            self.assertEqual((base / "Small/k.safetensors").read_bytes(), (base / "m/k.safetensors").read_bytes())
 
     def test_logs(self):
         text = ["one\tAA1 B .\t[1]\tA b.\n", "two\tXX\t[1]\t?\n", "three\tB\t[1]\tb\n"]

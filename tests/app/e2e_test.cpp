@@ -271,7 +271,8 @@ TEST_SUITE("app/e2e") {
     };
     std::vector<std::string> weights;
     for (const auto& entry : fs::directory_iterator(starter)) {
-      if (entry.path().extension() == ".safetensors") weights.push_back(entry.path().filename().string());
+      const std::string name = entry.path().filename().string();  // the tokenizer is read when a voice is made
+      if (entry.path().extension() == ".safetensors" && name != "tokenizer.safetensors") weights.push_back(name);
     }
     REQUIRE(!weights.empty());
     for (const std::string& name : weights) {

@@ -152,7 +152,7 @@ TEST_SUITE("app/voices_e2e") {
       "every version and the starter form take what people record: stereo MP3, FLAC, 16-bit and float WAV at any "
       "rate") {
     const Program program({ModelForm::v1, ModelForm::v2pro, ModelForm::v2proplus, ModelForm::v3});
-    write_clonable_starter(program.folder.path() / "voices" / "starter");
+    write_starter(program.folder.path() / "voices" / "starter");
     Process server({SONORANT_PROGRAM, "serve", "--port", "0"}, program.variables());
     const auto line = server.wait_for_line("listening on http://127.0.0.1:", 120s);
     if (!line) FAIL(server.err);

@@ -14,7 +14,6 @@
 #include "models/eres2net.h"
 #include "models/hubert.h"
 #include "models/semantic_tokenizer.h"
-#include "models/starter_tokenizer.h"
 #include "src/audio/wav.h"
 #include "src/core/assert.h"
 #include "src/engine/synthesizer.h"
@@ -100,29 +99,17 @@ inline void write_preparable_model(const std::filesystem::path& folder, ModelFor
   std::ofstream(folder / "manifest.json") << manifest;
 }
 
-/// The starter voice with a tokenizer of generated weights.
-inline void write_clonable_starter(const std::filesystem::path& folder) {
-  namespace fs = std::filesystem;
-  fs::create_directories(folder);
-  fs::copy("models/pretrained/starter", folder, fs::copy_options::recursive);
-  const StarterTokenizerConfig sizes{.dim = 16, .layers = 1, .mel_bands = 80};
-  const auto weights = std::make_shared<GeneratedWeights>();
-  const VoiceManifest starter = load_manifest(folder).value();
-  const AcousticConfig& codes = starter.acoustic.config;
-  (void)StarterTokenizer(WeightScope(weights), sizes, WeightScope(load_weights(starter.acoustic.file)),
-                         {.codes = codes.codes, .dim = codes.code_dim});
-  weights->write(folder / "tokenizer.safetensors");
+/// The starter voice as a folder of that name.
+inline void write_starter(const std::filesystem::path& folder) {
+  std::filesystem::create_directories(folder);
+  std::filesystem::copy("models/pretrained/starter", folder, std::filesystem::copy_options::recursive);
   std::ifstream in(folder / "manifest.json");
   std::string manifest(std::istreambuf_iterator<char>(in), {});
   in.close();
-  const auto replace = [&](const std::string& from, const std::string& to) {
-    const auto at = manifest.find(from);
-    TTS_ASSERT(at != std::string::npos);
-    manifest.replace(at, from.size(), to);
-  };
-  replace("\"id\": \"starter\"", "\"id\": \"" + folder.filename().string() + "\"");
-  replace("\"reference\":",
-          R"("tokenizer": {"file": "tokenizer.safetensors", "dim": 16, "layers": 1, "mel_bands": 80}, "reference":)");
+  const std::string id = R"("id": "starter")";
+  const auto at = manifest.find(id);
+  TTS_ASSERT(at != std::string::npos);
+  manifest.replace(at, id.size(), R"("id": ")" + folder.filename().string() + "\"");
   std::ofstream(folder / "manifest.json") << manifest;
 }
 

@@ -212,8 +212,10 @@ def main():
     jieba.setLogLevel(60)
     os.makedirs(a.out, exist_ok=True)
     rng, lexicon = random.Random(a.seed), Lexicon(a.cmudict)
-    with open(f"{ROOT}/scripts/eval/sentences_en.txt", encoding="utf8") as f:
-        judged = {l.strip() for l in f}
+    judged = set()
+    for lang in ("en", "zh"):
+        with open(f"{ROOT}/scripts/eval/sentences_{lang}.txt", encoding="utf8") as f:
+            judged |= {l.strip() for l in f}
     english_rows = {}
     for text in english_lines(rng, a.size, lexicon, a.prose):
         sequence = parse(text, lexicon) if text not in judged else None
@@ -226,7 +228,7 @@ def main():
         rows = {}
         for line, (spoken, symbols) in zip(lines, phonemize(a.phonemize, lines, "zh")):
             sequence = chinese(spoken, symbols.split(), jieba.lcut)
-            if sequence and sum(len(s) for _, s in sequence) <= 400:
+            if sequence and line not in judged and sum(len(s) for _, s in sequence) <= 400:
                 rows[line] = sequence
         sets[lang] = rows
     for lang, rows in sets.items():
