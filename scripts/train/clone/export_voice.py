@@ -1,6 +1,6 @@
 """Checkpoints of the cloning voice -> a folder in the starter form, float16, that speaks with one take as its reference and can be cloned from.
 
-    export_voice.py --tokens F --flow F --vocoder F --t2s F --takes DIR --voice SPEAKER --out DIR [--id NAME] [--steps 4] [--gain-db 5.7]
+    export_voice.py --tokens F --flow F --vocoder F --t2s F --takes DIR --voice SPEAKER --out DIR [--id NAME] [--steps 4] [--gain-db 5.7] [--no-prompt]
 
 The reference is the take of that speaker (in --takes) whose length is nearest to 5 s. Refuses when a network holds a value that is not finite or the folder would be
 larger than 60 MB.
@@ -43,6 +43,7 @@ def main():
         ap.add_argument("--" + name, required=True)
     ap.add_argument("--takes", nargs="+", required=True)
     ap.add_argument("--languages", default="en,zh")
+    ap.add_argument("--no-prompt", action="store_true", help="the voice itself speaks without a prompt, which is sooner; clones have theirs")
     a = ap.parse_args()
     os.makedirs(a.out, exist_ok=True)
     load = lambda p: torch.load(p, map_location="cpu")
@@ -55,8 +56,9 @@ def main():
     save_file(half(encoder), f"{a.out}/tokenizer.safetensors")
     take = reference_take(stage.load_takes(a.takes), a.voice)
     codes, _ = tokenize(a.tokens, [take], torch.device("cpu"))
-    reference = {"mel": torch.from_numpy(np.ascontiguousarray(take["mel"], np.float32)), "prompt_tokens": torch.from_numpy(codes[0].astype(np.int32)),
-                 "prompt_phonemes": torch.from_numpy(take["ph"].astype(np.int32))}
+    reference = {"mel": torch.from_numpy(np.ascontiguousarray(take["mel"], np.float32))}
+    if not a.no_prompt:
+        reference.update(prompt_tokens=torch.from_numpy(codes[0].astype(np.int32)), prompt_phonemes=torch.from_numpy(take["ph"].astype(np.int32)))
     size = write(a, a.languages.split(","), sizes, checked(t2s["net"], "T2S"), checked(flow["net"], "flow"), checked(vocoder["net"], "vocoder"), reference,
                  tokenizer={"file": "tokenizer.safetensors", "dim": DIM, "layers": 3, "mel_bands": 80})
     if size > LIMIT_MB:
