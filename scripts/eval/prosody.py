@@ -42,17 +42,8 @@ HEARD_DB = -26.0                # frames below the loudest one by more have no F
 
 
 def pauses(wave, rate_hz):
-    """Seconds of every silence of at least PAUSE_S between the first and the last sound."""
-    lead, trail = repeats.silence_ends(wave, rate_hz)
-    hop = round(rate_hz * HOP_S)
-    inside = np.asarray(wave[round(lead * rate_hz): len(wave) - round(trail * rate_hz)], float)
-    n = len(inside) // hop
-    if n == 0:
-        return []
-    level = np.sqrt(np.mean(inside[: n * hop].reshape(n, hop) ** 2, axis=1))
-    quiet = np.concatenate([[0], (level <= level.max() * 10 ** (repeats.SILENCE_DB / 20)).astype(int), [0]])
-    edges = np.flatnonzero(np.diff(quiet))
-    return [float(s) for s in (edges[1::2] - edges[::2]) * HOP_S if s >= PAUSE_S - 1e-9]
+    """Seconds of every inner silence of at least PAUSE_S."""
+    return [s for s in repeats.pauses(wave, rate_hz) if s >= PAUSE_S - 1e-9]
 
 
 def final_height(wave, rate_hz):

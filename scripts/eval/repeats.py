@@ -91,18 +91,23 @@ def silence_ends(wave, rate_hz):
     return loud[0] * hop / rate_hz, (len(wave) - (loud[-1] + 1) * hop) / rate_hz
 
 
-def longest_pause(wave, rate_hz):
-    """Seconds of the longest silence between the first and the last sound."""
+def pauses(wave, rate_hz):
+    """Seconds of every silence between the first and the last sound, in steps of 10 ms."""
     lead, trail = silence_ends(wave, rate_hz)
     hop = rate_hz // 100
     inside = np.asarray(wave[round(lead * rate_hz): len(wave) - round(trail * rate_hz)], float)
     n = len(inside) // hop
     if n == 0:
-        return 0.0
+        return []
     level = np.sqrt(np.mean(inside[: n * hop].reshape(n, hop) ** 2, axis=1))
     quiet = np.concatenate([[0], (level <= level.max() * 10 ** (SILENCE_DB / 20)).astype(int), [0]])
     edges = np.flatnonzero(np.diff(quiet))
-    return float(np.max(edges[1::2] - edges[::2]) * hop / rate_hz) if len(edges) else 0.0
+    return [float(hops * hop / rate_hz) for hops in edges[1::2] - edges[::2]]
+
+
+def longest_pause(wave, rate_hz):
+    """Seconds of the longest silence between the first and the last sound."""
+    return max(pauses(wave, rate_hz), default=0.0)
 
 
 def k_weighting(rate_hz):

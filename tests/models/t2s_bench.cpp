@@ -163,15 +163,7 @@ void tell_window(const Subject& subject, tts::T2SPrecision precision) {
         full.emplace_back(logits.begin(), logits.end());
       } else {
         const std::vector<float>& other = full[t / 50];
-        double ab = 0;
-        double aa = 0;
-        double bb = 0;
-        for (std::size_t i = 0; i < other.size(); ++i) {
-          ab += static_cast<double>(other[i]) * logits[i];
-          aa += static_cast<double>(other[i]) * other[i];
-          bb += static_cast<double>(logits[i]) * logits[i];
-        }
-        cosine += ab / std::sqrt(aa * bb);
+        cosine += tts::test::cosine(other, logits);
         best += std::max_element(other.begin(), other.end()) - other.begin() ==
                         std::max_element(logits.begin(), logits.end()) - logits.begin()
                     ? 1

@@ -2,6 +2,7 @@
 
     python3 scripts/train/clone/test_clone.py          the last line is `N passed, N failed`
 """
+import importlib.util
 import os
 import sys
 import tempfile
@@ -33,13 +34,8 @@ class Sounds(unittest.TestCase):
         self.assertEqual(zh_sounds.syllable("w", "u3"), ("", "u↓"))
 
 
+@unittest.skipUnless(importlib.util.find_spec("numpy"), "needs NumPy")
 class Rising(unittest.TestCase):
-    def setUp(self):
-        try:
-            import numpy  # noqa: F401
-        except ImportError:
-            self.skipTest("needs NumPy")
-
     def test_a_question_rises_from_its_last_stress_to_its_last_voiced_sound(self):
         import numpy as np
         from voices import rising
@@ -66,13 +62,8 @@ class Rising(unittest.TestCase):
         self.assertEqual(rise_of("Are you there?", "a"), rise_of("Are you there?", "a"))
 
 
+@unittest.skipUnless(importlib.util.find_spec("numpy"), "needs NumPy")
 class Text(unittest.TestCase):
-    def setUp(self):
-        try:
-            import numpy  # noqa: F401
-        except ImportError:
-            self.skipTest("needs NumPy")
-
     def test_chinese_and_its_symbols_go_together_or_are_refused(self):
         from text import chinese
         cut = lambda t: [t[:2], t[2:]]
