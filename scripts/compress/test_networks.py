@@ -357,6 +357,33 @@ class Folders(unittest.TestCase):
         got = data.read_logs(text, semantic, {"AA1": 3, "B": 4, ".": 9})
         self.assertEqual([(p["phonemes"].tolist(), p["tokens"].tolist()) for p in got], [([3, 4, 9], [5, 6, 7])])
 
+    def test_takes_of_many_speakers(self):
+        """Each take's pair has its own tokens and phonemes, and the mel of another take of its speaker."""
+        import sys
+        from types import SimpleNamespace
+        sys.path.append(str(pathlib.Path(data.__file__).resolve().parents[1] / "train" / "clone"))
+        import train_flow
+        from train_tokenizer import CloneTokenizer
+
+        takes = []
+        for i in range(40):
+            g = np.random.default_rng(i)
+            takes.append(dict(id=f"take{i}", speaker=f"s{i // 4}", ph=g.integers(0, 700, 9).astype(np.int16), mel=g.normal(size=(75, 100)).astype(np.float16),
+                              mel50=g.normal(size=(40, 80)).astype(np.float16)))
+        with tempfile.TemporaryDirectory() as d:
+            torch.save({"net": CloneTokenizer().state_dict()}, d + "/tokens.pt")
+            pathlib.Path(d, "takes").mkdir()
+            torch.save(takes, d + "/takes/a.pt")
+            train, held = data.from_takes(SimpleNamespace(takes=[d + "/takes"], tokens=d + "/tokens.pt"))
+            codes, _ = train_flow.tokenize(d + "/tokens.pt", takes, torch.device("cpu"))
+        self.assertEqual(len(train) + len(held), 40)
+        self.assertTrue(held)
+        for u in train + held:
+            i = next(i for i, t in enumerate(takes) if np.array_equal(t["ph"], u["phonemes"].numpy()))
+            np.testing.assert_array_equal(u["tokens"].numpy(), codes[i])
+            j = next(j for j, t in enumerate(takes) if np.array_equal(t["mel"], u["reference"].numpy()))
+            self.assertEqual((j // 4, j != i), (i // 4, True))
+
     def test_a_loop_goes_on_where_it_was(self):
         with tempfile.TemporaryDirectory() as scratch:
             def go(minutes):

@@ -92,7 +92,6 @@ reader() {
   "$python" "$here/data/speak.py" fit --real "$work/real" --out "$work/reader.pt" --budget "$("$python" -c "print(0.04 * $minutes)")" --batch "$crops" --device "$cuda" >>"$work/speak.log" 2>&1
 }
 reading() { crew "$1" "$cores" read --text "$text" --styles "$styles" --reader "$work/reader.pt" --out "$work/read" --speakers "$many" --takes "$read_takes"; }
-unseen_read() { crew "$(share 8)" "$cores" read --text "$text" --styles "$styles" --reader "$work/reader.pt" --out "$work/unseen_read" --speakers "$unseen" --takes 4 --unseen; }
 # stage NAME PERCENT OPTION...: one stage until its budget or this call's time is used; true when the budget is.
 stage() {
   local name=$1 budget rest
@@ -111,7 +110,7 @@ finished() { # NAME COMMAND...: a stage, whose mark is set when its budget is us
   if "${@:2}"; then touch "$work/$name.done"; fi
 }
 training() {
-  local data=(--takes "$work/read" "$work/real" --unseen "$work/unseen_read") tokens=(--tokens "$work/ck/tokenizer.pt") pids=() k
+  local data=(--takes "$work/read" "$work/real" "$work/real" "$work/real" --unseen "$work/unseen_real") tokens=(--tokens "$work/ck/tokenizer.pt") pids=() k
   finished flow stage flow 50 "${data[@]}" "${tokens[@]}" --batch "$crops" --size "$size" --lr 1.2e-3 --ema 0.999 ${start:+--start "$start/voice/acoustic.safetensors"} &
   pids+=($!)
   finished t2s stage t2s 50 "${data[@]}" "${tokens[@]}" --positions "$positions" --size "$size" --lr 1.2e-3 --ema 0.999 ${start:+--start "$start/voice/t2s.safetensors"} &
@@ -159,11 +158,10 @@ once waveforms real "$(share 6)" "$cores"
 once reader reader
 once unseen_real unseen_real
 once reading reading "$(share 8)"
-once unseen_read unseen_read
 if [ ! -e "$work/tokenizer.done" ]; then
   note "tokenizer, more waveforms beside it"
   [ -n "$small" ] || real "$(share 14)" $((cores > 3 ? cores - 2 : 1)) &
-  finished tokenizer stage tokenizer 16 --takes "$work/read" "$work/real" --unseen "$work/unseen_read" --batch "$wide" --lr 1.5e-3 --ema 0.995
+  finished tokenizer stage tokenizer 16 --takes "$work/read" "$work/real" "$work/real" "$work/real" --unseen "$work/unseen_real" --batch "$wide" --lr 1.5e-3 --ema 0.995
   wait
   [ -e "$work/tokenizer.done" ] || { note "tokenizer has minutes left; call again"; tail -n 3 "$work/ck/tokenizer.log"; exit 0; }
 fi

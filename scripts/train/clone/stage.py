@@ -111,17 +111,20 @@ def by_speaker(takes):
 
 
 class Others:
-    """For each take another one of the same speaker (itself when there is none)."""
+    """For each take another one of the same speaker (itself when there is none). A take that is there several times, to be drawn more often, is one take."""
 
     def __init__(self, takes, device):
-        groups = list(by_speaker(takes).values())
+        groups = [list({takes[i]["id"]: i for i in reversed(g)}.values()) for g in by_speaker(takes).values()]
         self.group = torch.zeros(len(takes), dtype=torch.long)
         self.rank = torch.zeros(len(takes), dtype=torch.long)
         self.members = torch.zeros(len(groups), max(map(len, groups)), dtype=torch.long)
         self.count = torch.tensor([len(g) for g in groups])
+        place = {}
         for k, g in enumerate(groups):
             for r, i in enumerate(g):
-                self.group[i], self.rank[i], self.members[k, r] = k, r, i
+                self.members[k, r], place[takes[i]["id"]] = i, (k, r)
+        for i, t in enumerate(takes):
+            self.group[i], self.rank[i] = place[t["id"]]
         self.group, self.rank, self.members, self.count = (z.to(device) for z in (self.group, self.rank, self.members, self.count))
 
     def __call__(self, which):

@@ -3,6 +3,7 @@
     python3 scripts/train/clone/test_clone.py          the last line is `N passed, N failed`
 """
 import importlib.util
+import math
 import os
 import sys
 import tempfile
@@ -106,6 +107,47 @@ class Speakers(unittest.TestCase):
             self.assertGreaterEqual(sum(w for n, w in r["weights"].items() if n in self.speakers.HELD_OUT), 0.5)
 
 
+class Reading(unittest.TestCase):
+    def setUp(self):
+        try:
+            import nets
+            import speak
+            import torch
+        except ImportError:
+            self.skipTest("needs PyTorch")
+        self.nets, self.speak, self.torch = nets, speak, torch
+
+    def test_a_comb_is_what_a_voice_of_that_pitch_has_in_its_mel(self):
+        torch, combs = self.torch, self.speak.combs(self.nets.BANK, self.nets.N_FFT)
+        level = lambda x: x - x.mean(-1, keepdim=True)
+        for hz in (110.0, 160.0, 230.0):
+            t = torch.arange(24000, dtype=torch.float64) / 24000
+            x = sum(torch.cos(2 * torch.pi * k * hz * t + 1.7 * k * k) for k in range(1, int(6000 / hz))).float()
+            mel = self.nets.log_mel(0.01 * x[None])[0, :60, 20:60].mean(1)
+            flat = torch.log((self.nets.BANK * 1.0).sum(1))[:60]                          # what is even in the bands: filters of one area
+            away = (level(combs[:, :60]) - level(mel - flat)).abs().mean(1)
+            self.assertLess(abs(math.log(self.speak.COMB_HZ[int(away.argmin())] / hz)), 0.03, hz)
+
+    def test_f0_goes_back_to_the_frames_it_was_taken_from(self):
+        import numpy as np
+        f0 = np.concatenate([np.zeros(5), np.linspace(100, 200, 30), np.zeros(5)]).astype(np.float32)
+        at = np.arange(0, 39, 0.8, dtype=np.float32)
+        take = dict(trunk=np.zeros((40, 512)), at100=at, f0=f0[np.clip(np.round(at).astype(int), 0, 39)])
+        np.testing.assert_array_equal(self.speak.trunk_f0(take)[:39], f0[:39])
+
+    def test_a_reader_begins_where_one_of_a_single_speaker_ended(self):
+        torch, net = self.torch, self.speak.Reader(dim=16)
+        plain = {k.replace(".block", ""): v for k, v in net.state_dict().items() if k.startswith(("inp", "norm", "fast"))}
+        plain |= {k.replace("slow100", "slow").replace(".block", ""): torch.randn_like(v) for k, v in net.state_dict().items() if k.startswith("slow100") and ".block" in k}
+        plain |= {"out.weight": torch.randn(80, 16), "out.bias": torch.randn(80)}
+        with tempfile.TemporaryDirectory() as d:
+            torch.save(plain, d + "/a.pt")
+            self.speak.begin_with(net, d + "/a.pt")
+        self.assertTrue(torch.equal(net.slow50[1].block.a.weight, plain["slow.1.a.weight"]) and torch.equal(net.slow100[1].block.a.weight, plain["slow.1.a.weight"]))
+        self.assertTrue(torch.equal(net.out50.weight, plain["out.weight"]))
+        self.assertTrue(torch.allclose(net.out100.bias.mean(), plain["out.bias"].mean(), atol=0.3))
+
+
 class Stages(unittest.TestCase):
     def setUp(self):
         try:
@@ -123,12 +165,16 @@ class Stages(unittest.TestCase):
         self.assertTrue((x[0, :2] == 1).all() and (x[1] == 2).all())
 
     def test_the_other_take_is_of_the_same_speaker_and_not_the_same(self):
-        takes = [dict(speaker=s) for s in "aabbbc"]
+        takes = [dict(speaker=s, id=f"{s}{k}") for k, s in enumerate("aabbbc")]
+        takes += takes[:3]                                                     # these are drawn more often; b has but one more of them
         others = self.stage.Others(takes, self.torch.device("cpu"))
-        for _ in range(50):
-            for i, j in enumerate(others(self.torch.arange(6)).tolist()):
+        heard = set()
+        for _ in range(80):
+            for i, j in enumerate(others(self.torch.arange(len(takes))).tolist()):
                 self.assertEqual(takes[i]["speaker"], takes[j]["speaker"])
-                self.assertEqual(i == j, i == 5)
+                self.assertEqual(takes[i]["id"] == takes[j]["id"], i == 5)
+                heard.add((takes[i]["id"], takes[j]["id"]))
+        self.assertEqual(len(heard), 2 + 6 + 1)
 
     def test_the_plot_is_drawn(self):
         with tempfile.TemporaryDirectory() as d:

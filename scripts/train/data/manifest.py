@@ -34,7 +34,7 @@ def main():
     a = ap.parse_args()
     inputs = {os.path.basename(p): sha256(p) for p in [a.cmudict, *a.prose, *sorted(glob.glob(f"{a.styles}/*.pt"))]}
     sets = {}
-    for name in ("real", "unseen_real", "read", "unseen_read"):
+    for name in ("real", "unseen_real", "read"):
         files, takes, seconds, languages = sorted(glob.glob(f"{a.out}/{name}/*.pt")), 0, 0.0, {}
         for path in files:
             for t in torch.load(path, weights_only=False):

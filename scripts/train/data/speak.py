@@ -40,6 +40,8 @@ from voices import VOICED
 LEVEL = 0.0                    # level_of() of every take and of every reference
 FLOOR = math.log(1e-5)
 TRUNK_SAMPLES = 300
+STYLE = 128                    # what of a style the waveform generator is given; the rest is for durations and F0
+COMB_HZ = 50 * 2 ** (np.arange(0, 3.5, 1 / 48))
 YES_OR_NO = re.compile(r"^(?:[a-z]+, )?(?:do|does|did|is|are|was|were|am|can|could|will|would|has|have|had|should|shall|may|must)\b[^,;:]*\?$|吗？$", re.IGNORECASE)
 SOUND = -7.2                   # loudest band of a frame that is heard, at LEVEL
 
@@ -89,48 +91,99 @@ class Timing:
         return np.where(f0[p] > VOICED, hz, 0).astype(np.float16)
 
 
-class Reader(nn.Module):
-    """The teacher's trunk [B, T, 512] at 80 Hz -> log mels at any positions, as the resampled waveform would have them."""
+def combs(bank, n_fft):
+    """Log spectra in the bands of `bank` of even harmonics at COMB_HZ, less their mean: [len(COMB_HZ), bands]. What a Hann window of n_fft samples makes of a voice without an envelope."""
+    f = np.arange(bank.shape[1]) * nets.RATE_HZ / n_fft
+    out = []
+    for hz in COMB_HZ:
+        distance = np.abs((f + hz / 2) % hz - hz / 2) * n_fft / nets.RATE_HZ                   # in bins, to the nearest harmonic
+        lobe = np.sinc(distance) / np.maximum(np.abs(1 - distance ** 2), 1e-3)
+        out.append(np.log(np.maximum(bank.numpy() @ np.maximum(np.abs(lobe), 0.02), 1e-8)))
+    out = np.stack(out)
+    return torch.from_numpy(out - out.mean(0)).float()
 
-    def __init__(self, dim=192):
+
+class Film(nn.Module):
+    """Block with its output scaled and shifted by the speaker."""
+
+    def __init__(self, dim, condition):
         super().__init__()
-        self.inp, self.tract = nn.Linear(512, dim), nn.Linear(2, dim)
-        nn.init.zeros_(self.tract.weight), nn.init.zeros_(self.tract.bias)
+        self.block, self.modulation = Block(dim), nn.Linear(condition, 2 * dim)
+        nn.init.zeros_(self.modulation.weight), nn.init.zeros_(self.modulation.bias)
+
+    def forward(self, x, c):
+        scale, shift = self.modulation(c)[:, None].chunk(2, -1)
+        return self.block(x) * (1 + scale) + shift
+
+
+class Reader(nn.Module):
+    """The teacher's trunk [B, T, 512] at 80 Hz, its style and F0 -> log mels at any positions, as the resampled waveform would have them.
+
+    These three are what the teacher's waveform generator is given: the envelope is in the trunk and the style, the harmonics follow from F0.
+    """
+
+    def __init__(self, dim=192, condition=64):
+        super().__init__()
+        self.speaker = nn.Sequential(nn.Linear(STYLE + 2, condition), nn.GELU())
+        self.inp = nn.Linear(512, dim)
         self.norm = nn.LayerNorm(dim)
-        self.fast = nn.Sequential(*(Block(dim) for _ in range(3)))
-        self.slow100, self.slow50 = (nn.Sequential(*(Block(dim) for _ in range(2))) for _ in range(2))
+        self.fast = nn.ModuleList(Film(dim, condition) for _ in range(3))
+        self.slow100, self.slow50 = (nn.ModuleList(Film(dim, condition) for _ in range(3)) for _ in range(2))
         self.out100, self.out50 = nn.Linear(dim, nets.N_MEL), nn.Linear(dim, 80)
+        bank50 = nets.slaney_bank(80)[0]
+        self.register_buffer("combs100", combs(nets.BANK, nets.N_FFT), persistent=False)
+        self.register_buffer("combs50", combs(bank50, nets.N_FFT), persistent=False)
+        self.pitch100, self.pitch50 = nn.Linear(nets.N_MEL + 2, dim), nn.Linear(80 + 2, dim)
 
-    def forward(self, trunk, tract, at100, at50):
-        """tract [B]; at100, at50 [B, M] -> [B, M100, 100], [B, M50, 80]."""
-        c = torch.log(tract)[:, None, None] * 8
-        h = self.fast(self.norm(self.inp(trunk / 2.5) + self.tract(torch.cat([c, c * c], -1))))
+    def forward(self, trunk, style, tract, f0, at100, at50):
+        """style [B, STYLE], tract [B], f0 [B, T] in Hz of the take, 0 where unvoiced; at100, at50 [B, M] -> [B, M100, 100], [B, M50, 80]."""
+        t = torch.log(tract)[:, None] * 8
+        c = self.speaker(torch.cat([style * 4, t, t * t], -1))
+        h = self.norm(self.inp(trunk / 2.5))
+        for block in self.fast:
+            h = block(h, c)
 
-        def take(p):
+        def pair(p):
             p = p.clamp(0, h.shape[1] - 1)
             i = p.floor().long()
-            j, w = (i + 1).clamp(max=h.shape[1] - 1), (p - i)[..., None].to(h.dtype)
+            return i, (i + 1).clamp(max=h.shape[1] - 1), p - i
+
+        def out(p, combs, pitch, slow, last):
+            i, j, w = pair(p)
             pick = lambda k: h.gather(1, k[..., None].expand(-1, -1, h.shape[2]))
-            return pick(i) * (1 - w) + pick(j) * w
-        return self.out100(self.slow100(take(at100))).float() * 2 - 6, self.out50(self.slow50(take(at50))).float() * 2 - 6
+            x = pick(i) * (1 - w[..., None]).to(h.dtype) + pick(j) * w[..., None].to(h.dtype)
+            a, b = f0.gather(1, i), f0.gather(1, j)
+            hz = torch.where((a > 0) & (b > 0), a * (1 - w) + b * w, torch.where(w < 0.5, a, b))
+            voiced = (hz > 0).float()[..., None]
+            at = (torch.log(hz.clamp(COMB_HZ[0], COMB_HZ[-1]) / COMB_HZ[0]) / math.log(COMB_HZ[1] / COMB_HZ[0])).clamp(0, len(COMB_HZ) - 1.001)
+            k, v = at.long(), (at - at.floor())[..., None]
+            comb = combs[k] * (1 - v) + combs[k + 1] * v
+            x = x + pitch(torch.cat([comb * voiced, torch.log(hz.clamp(min=40) / 200)[..., None] * voiced, voiced], -1).to(h.dtype))
+            for block in slow:
+                x = block(x, c)
+            return last(x).float() * 2 - 6
+        return out(at100, self.combs100, self.pitch100, self.slow100, self.out100), out(at50, self.combs50, self.pitch50, self.slow50, self.out50)
 
 
 def begin_with(net, path):
-    """The weights of pseudo.py's single-speaker network, whose 80 bands also begin the 100."""
+    """The weights of pseudo.py's single-speaker network, whose 80 bands also begin the 100, or of a reader."""
     old = torch.load(path, map_location="cpu")
-    if "slow50.0.dw.weight" in old:
-        net.load_state_dict(old)
-        return
-    new = {k: v for k, v in old.items() if k.startswith(("inp", "norm", "fast"))}
-    for k, v in old.items():
-        if k.startswith("slow"):
-            new["slow100" + k[4:]] = new["slow50" + k[4:]] = v
-    new["out50.weight"], new["out50.bias"] = old["out.weight"], old["out.bias"]
-    x = np.clip(np.interp(nets.EDGES[1:-1], nets.slaney_bank(80)[1][1:-1], np.arange(80)), 0, 79)
-    i, w = torch.from_numpy(np.minimum(x.astype(int), 78)), torch.from_numpy(x - np.minimum(x.astype(int), 78)).float()
-    new["out100.weight"] = old["out.weight"][i] * (1 - w)[:, None] + old["out.weight"][i + 1] * w[:, None]
-    new["out100.bias"] = old["out.bias"][i] * (1 - w) + old["out.bias"][i + 1] * w
-    net.load_state_dict(new, strict=False)
+    if "out50.weight" not in old:
+        new = {k.replace("slow", n): v for k, v in old.items() for n in (("slow100", "slow50") if k.startswith("slow") else (k,)) if not k.startswith("out")}
+        new["out50.weight"], new["out50.bias"] = old["out.weight"], old["out.bias"]
+        x = np.clip(np.interp(nets.EDGES[1:-1], nets.slaney_bank(80)[1][1:-1], np.arange(80)), 0, 79)
+        i, w = torch.from_numpy(np.minimum(x.astype(int), 78)), torch.from_numpy(x - np.minimum(x.astype(int), 78)).float()
+        new["out100.weight"] = old["out.weight"][i] * (1 - w)[:, None] + old["out.weight"][i + 1] * w[:, None]
+        new["out100.bias"] = old["out.bias"][i] * (1 - w) + old["out.bias"][i + 1] * w
+        old = {re.sub(r"^(fast|slow100|slow50)\.(\d)\.", r"\1.\2.block.", k): v for k, v in new.items()}
+    net.load_state_dict(old, strict=False)
+
+
+def trunk_f0(take):
+    """F0 of a take at the frames of its trunk, from that at its mel's."""
+    out = np.zeros(len(take["trunk"]), np.float32)
+    out[np.clip(np.round(take["at100"]).astype(int), 0, len(out) - 1)] = take["f0"][: len(take["at100"])]
+    return out
 
 
 def finish(take, mel, mel50, timing, got, gain):
@@ -211,7 +264,7 @@ def real(a):
             x = (x * math.exp(gain)).clamp(-1, 1)
             take["wave"] = (x * 32767).numpy().astype(np.int16)
             out.append(dict(finish(take, nets.log_mel(x[None])[0].T, log_mel50(x), timing, got, 0.0), trunk=got["trunk"].astype(np.float16),
-                            at100=timing.positions(256, len(x) // 256).numpy(), at50=timing.positions(480, n).numpy(), gain=gain, tract=recipe["tract"]))
+                            style=got["style"], at100=timing.positions(256, len(x) // 256).numpy(), at50=timing.positions(480, n).numpy(), gain=gain, tract=recipe["tract"]))
             seconds += len(x) / nets.RATE_HZ
         nets.save(out, path)
         print(f"{path}: {len(out)} takes, {seconds / 60:.1f} minutes of speech so far, {(time.process_time() - t0) / max(seconds, 1):.3f} CPU s per s", flush=True)
@@ -222,6 +275,8 @@ def fit(a):
     torch.manual_seed(0), random.seed(0), np.random.seed(0)
     device = torch.device(a.device)
     data = [t for p in sorted(glob.glob(f"{a.real}/*.pt")) for t in torch.load(p, weights_only=False)]
+    for t in data:
+        t["f0s"] = trunk_f0(t)
     held, train = data[::20], [t for i, t in enumerate(data) if i % 20]
     weights = np.array([len(t["mel50"]) for t in train], float)
     weights /= weights.sum()
@@ -241,7 +296,8 @@ def fit(a):
             s = int(round(k * 1.875))
             at50, at100 = t["at50"][k: k + m], t["at100"][s: s + int(m * 1.875)]
             lo = max(0, int(min(at50[0], at100[0])) - 8)
-            rows.append((t["trunk"][lo: int(at50[-1]) + 10], at100 - lo, at50 - lo, t["mel"][s: s + int(m * 1.875)], t["mel50"][k: k + m], t["gain"], t["tract"]))
+            hi = int(at50[-1]) + 10
+            rows.append((t["trunk"][lo: hi], at100 - lo, at50 - lo, t["mel"][s: s + int(m * 1.875)], t["mel50"][k: k + m], t["f0s"][lo: hi], t["gain"], t["tract"], t["style"]))
         size = lambda i: max(len(r[i]) for r in rows)
 
         def pad(i):
@@ -250,14 +306,14 @@ def fit(a):
                 z[b, : len(r[i])] = r[i]
             return torch.from_numpy(z).to(device)
         ok = lambda i: (torch.arange(size(i), device=device)[None] < torch.tensor([len(r[i]) for r in rows], device=device)[:, None])
-        gain = torch.tensor([r[5] for r in rows], dtype=torch.float32, device=device)[:, None, None]
-        tract = torch.tensor([r[6] for r in rows], dtype=torch.float32, device=device)
-        return pad(0), tract, pad(1), pad(2), (pad(3) - gain).clamp(min=FLOOR), (pad(4) - gain).clamp(min=FLOOR), ok(3), ok(4)
+        gain, tract, style = (torch.tensor(np.array([r[i] for r in rows], np.float32), device=device) for i in (6, 7, 8))
+        gain = gain[:, None, None]
+        return pad(0), style, tract, pad(5), pad(1), pad(2), (pad(3) - gain).clamp(min=FLOOR), (pad(4) - gain).clamp(min=FLOOR), ok(3), ok(4)
 
     def loss_of(model, b):
-        x, tract, at100, at50, mel, mel50, ok, ok50 = b
+        *given, mel, mel50, ok, ok50 = b
         with torch.autocast(device.type, torch.bfloat16):
-            y, y50 = model(x, tract, at100, at50)
+            y, y50 = model(*given)
         return (y - mel).abs()[ok].mean(), (y50 - mel50).abs()[ok50].mean()
 
     while (part := (time.time() - t0) / 60 / a.budget) < 1:
@@ -293,8 +349,9 @@ def read(a):
         for take, got, timing in studio.takes(recipe):
             total = int(got["durations"].sum() * TEACHER_FRAME / recipe["tract"]) + 12000
             n = min(total, int(len(got["trunk"]) * TRUNK_SAMPLES / recipe["tract"]) - timing.first) // 480
-            x = torch.from_numpy(got["trunk"])[None]
-            mel, mel50 = net(x, torch.tensor([recipe["tract"]]), timing.positions(256, n * 480 // 256)[None], timing.positions(480, n)[None])
+            x, style, f0 = (torch.from_numpy(got[k])[None] for k in ("trunk", "style", "f0"))
+            f0 = torch.where(f0 > VOICED, f0 * recipe["tract"], 0)
+            mel, mel50 = net(x, style, torch.tensor([recipe["tract"]]), f0, timing.positions(256, n * 480 // 256)[None], timing.positions(480, n)[None])
             gain = (LEVEL - level_of(mel[0])) / 2
             n = sounding(mel50[0], gain)
             if n < 20:
