@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Evaluates cloning: voices are made of recordings of speakers the model never heard, and speak sentences it never saw.
 
-    clone.py --sonorant build/release/sonorant --voices DIR --model clone --references DIR --sentences-en FILE --sentences-zh FILE --out DIR
+    clone.py --sonorant build/release/sonorant --voices DIR --model clone --references DIR --sentences-en FILE --sentences-zh FILE
+             [--sentences-mixed FILE] --out DIR
 
 --references holds NAME.wav (3 to 10 s), NAME.txt (its words, first line; its language, second line) and, to compare with, NAME_other.wav, the same speaker again.
 Every speaker is made a voice by `sonorant voices add` and speaks --count sentences of each language. Prints word error (English: Whisper tiny.en), syllable error
-(Chinese: a multilingual Whisper, --zh-model; Chinese characters are compared as pinyin without and with tones, since any character of the same sound is right),
+(Chinese and Chinese with English words in it: a multilingual Whisper, --zh-model; Chinese characters are compared as pinyin without and with tones, since any character
+of the same sound is right, an English word counts as one syllable),
 DNSMOS, similarity by resemblyzer to the reference, to the other recording of the speaker and to the other speakers, and loudness. Everything is kept in --out.
 """
 import argparse
@@ -49,6 +51,7 @@ def main():
     ap.add_argument("--references", type=pathlib.Path, required=True)
     ap.add_argument("--sentences-en", type=pathlib.Path)
     ap.add_argument("--sentences-zh", type=pathlib.Path)
+    ap.add_argument("--sentences-mixed", type=pathlib.Path)
     ap.add_argument("--zh-model", type=pathlib.Path, help="CTranslate2 Whisper, multilingual")
     ap.add_argument("--count", type=int, default=10, help="sentences a speaker and language")
     ap.add_argument("--speakers", type=int)
@@ -58,7 +61,7 @@ def main():
     a = ap.parse_args()
     a.out.mkdir(parents=True, exist_ok=True)
     names = [p.stem for p in sorted(a.references.glob("*.wav")) if not p.stem.endswith("_other")][: a.speakers]
-    lines = {k: f.read_text(encoding="utf8").splitlines() for k, f in (("en", a.sentences_en), ("zh", a.sentences_zh)) if f}
+    lines = {k: f.read_text(encoding="utf8").splitlines() for k, f in (("en", a.sentences_en), ("zh", a.sentences_zh), ("mixed", a.sentences_mixed)) if f}
     shelf = a.out / "voices"
     shelf.mkdir(exist_ok=True)
     if not (shelf / a.model).exists():
@@ -74,13 +77,13 @@ def main():
                 print(f"{name}: {done.stderr.strip()}", file=sys.stderr)
                 continue
         for k, sentences in lines.items():
-            if a.own_language and k != lang:
+            if a.own_language and k not in (lang, "mixed"):
                 continue
             for i in range(a.count):
                 j = (n * a.count + i) % len(sentences)
                 wav = a.out / f"{name}_{k}_{i:02d}.wav"
                 if not wav.exists():
-                    subprocess.run([a.sonorant, "say", "--voice", name, "--lang", k, "--seed", str(i + 1), "--out", str(wav), sentences[j]], env=env, capture_output=True)
+                    subprocess.run([a.sonorant, "say", "--voice", name, "--lang", "zh" if k == "mixed" else k, "--seed", str(i + 1), "--out", str(wav), sentences[j]], env=env, capture_output=True)
                 rows.append(dict(speaker=name, reference_lang=lang, lang=k, sentence=sentences[j], wav=wav if wav.exists() else None))
         print(f"\r{n + 1} of {len(names)} speakers", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
@@ -91,7 +94,7 @@ def main():
         score = asr.score([r["sentence"] for r in english], asr.transcribe([r["wav"] for r in english]))
         for r, s in zip(english, score["rows"]):
             r.update(heard=s["heard"], errors=s["errors"], words=len(s["reference"]))
-    chinese = [r for r in rows if r["lang"] == "zh"]
+    chinese = [r for r in rows if r["lang"] != "en"]
     if chinese and a.zh_model:
         for r, heard in zip(chinese, asr.transcribe([r["wav"] for r in chinese], a.zh_model, lang="zh")):
             want = syllables(r["sentence"], False)
@@ -108,7 +111,7 @@ def main():
     mean = lambda key, some: float(np.mean([r[key] for r in some])) if some else float("nan")
     print("| | " + " | ".join(lines) + " |\n| --- |" + " ---: |" * len(lines))
     table = {"sentences": lambda s, t: str(len(t)), "recordings missing": lambda s, t: str(len(t) - len(s)),
-             "word error (en), syllable error without tones (zh)": lambda s, t: f"{100 * sum(r.get('errors', 0) for r in t) / max(1, sum(r.get('words', 0) for r in t)):.1f} %",
+             "word error (en), syllable error without tones (zh, mixed)": lambda s, t: f"{100 * sum(r.get('errors', 0) for r in t) / max(1, sum(r.get('words', 0) for r in t)):.1f} %",
              "syllable error with tones": lambda s, t: f"{100 * sum(r['tone_errors'] for r in t) / max(1, sum(r['words'] for r in t)):.1f} %" if t and "tone_errors" in t[0] else "-",
              "DNSMOS OVRL": lambda s, t: f"{np.mean([r['dnsmos']['ovrl'] for r in s]):.2f}", "DNSMOS P.808": lambda s, t: f"{np.mean([r['dnsmos']['p808'] for r in s]):.2f}",
              "similarity to the reference": lambda s, t: f"{mean('similar', s):.3f}", "to another recording of the speaker": lambda s, t: f"{mean('similar_other', s):.3f}",
