@@ -74,6 +74,7 @@ class Loop:
         self.steps, self.done, self.log = 0, 0.0, {}
         on_cpu = next(net.parameters()).device.type == "cpu"
         self.clock = (lambda: time.process_time() / threads) if on_cpu else time.time
+        os.makedirs(os.path.dirname(self.path) or ".", exist_ok=True)
         if os.path.exists(self.path) and not restart:
             s = torch.load(self.path, map_location="cpu")
             net.load_state_dict(s["net"]), self.ema.load_state_dict(s["ema"]), self.opt.load_state_dict(s["opt"])
