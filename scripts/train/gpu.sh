@@ -86,6 +86,7 @@ once() {
 unseen=24 many=4000 real_takes=6 read_takes=12 positions=48000 wide=192 crops=192 clips=48 rehearse=()
 if [ "$cuda" = cpu ]; then positions=2400 wide=20 crops=12 clips=8; fi
 if [ -n "$small" ]; then unseen=2 many=3 real_takes=2 read_takes=2 rehearse=(--small); fi
+data=(--takes "$work/read" "$work/real" "$work/real" "$work/real" --unseen "$work/unseen_real")    # waveforms are drawn three times as often
 real() { crew "$1" "$2" real --text "$text" --styles "$styles" --out "$work/real" --speakers "$many" --takes "$real_takes"; }
 unseen_real() { crew "$(share 8)" "$cores" real --text "$text" --styles "$styles" --out "$work/unseen_real" --speakers "$unseen" --takes 2 --unseen; }
 reader() {
@@ -110,7 +111,7 @@ finished() { # NAME COMMAND...: a stage, whose mark is set when its budget is us
   if "${@:2}"; then touch "$work/$name.done"; fi
 }
 training() {
-  local data=(--takes "$work/read" "$work/real" "$work/real" "$work/real" --unseen "$work/unseen_real") tokens=(--tokens "$work/ck/tokenizer.pt") pids=() k
+  local tokens=(--tokens "$work/ck/tokenizer.pt") pids=() k
   finished flow stage flow 50 "${data[@]}" "${tokens[@]}" --batch "$crops" --size "$size" --lr 1.2e-3 --ema 0.999 ${start:+--start "$start/voice/acoustic.safetensors"} &
   pids+=($!)
   finished t2s stage t2s 50 "${data[@]}" "${tokens[@]}" --positions "$positions" --size "$size" --lr 1.2e-3 --ema 0.999 ${start:+--start "$start/voice/t2s.safetensors"} &
@@ -161,7 +162,7 @@ once reading reading "$(share 8)"
 if [ ! -e "$work/tokenizer.done" ]; then
   note "tokenizer, more waveforms beside it"
   [ -n "$small" ] || real "$(share 14)" $((cores > 3 ? cores - 2 : 1)) &
-  finished tokenizer stage tokenizer 16 --takes "$work/read" "$work/real" "$work/real" "$work/real" --unseen "$work/unseen_real" --batch "$wide" --lr 1.5e-3 --ema 0.995
+  finished tokenizer stage tokenizer 16 "${data[@]}" --batch "$wide" --lr 1.5e-3 --ema 0.995
   wait
   [ -e "$work/tokenizer.done" ] || { note "tokenizer has minutes left; call again"; tail -n 3 "$work/ck/tokenizer.log"; exit 0; }
 fi

@@ -76,14 +76,14 @@ def is_held_out(name):
 
 
 def load_takes(folders, waves=False):
-    out = []
-    for folder in folders:
-        for path in sorted(glob.glob(f"{folder}/*.pt")):
-            for t in torch.load(path, weights_only=False):
-                for key in ("trunk", "at100", "at50", "gain", "tract") + (() if waves else ("wave",)):
-                    t.pop(key, None)
-                out.append(t)
-    return out
+    """Of each folder in turn; a folder that is named several times is read once, and its takes are the same ones each time."""
+    out = {}
+    for folder in dict.fromkeys(folders):
+        out[folder] = [t for path in sorted(glob.glob(f"{folder}/*.pt")) for t in torch.load(path, weights_only=False)]
+        for t in out[folder]:
+            for key in ("trunk", "style", "at100", "at50", "gain", "tract") + (() if waves else ("wave",)):
+                t.pop(key, None)
+    return [t for folder in folders for t in out[folder]]
 
 
 class Flat:
@@ -111,26 +111,27 @@ def by_speaker(takes):
 
 
 class Others:
-    """For each take another one of the same speaker (itself when there is none). A take that is there several times, to be drawn more often, is one take."""
+    """For each take another one of the same speaker (itself when there is none). Takes of one name say the same, be they read off the teacher, its waveform or
+    there several times to be drawn more often: none of them is another one, but each may be drawn as another one's."""
 
     def __init__(self, takes, device):
-        groups = [list({takes[i]["id"]: i for i in reversed(g)}.values()) for g in by_speaker(takes).values()]
-        self.group = torch.zeros(len(takes), dtype=torch.long)
-        self.rank = torch.zeros(len(takes), dtype=torch.long)
+        groups = [sorted(g, key=lambda i: takes[i]["id"]) for g in by_speaker(takes).values()]
         self.members = torch.zeros(len(groups), max(map(len, groups)), dtype=torch.long)
         self.count = torch.tensor([len(g) for g in groups])
-        place = {}
+        self.group, self.first, self.width = (torch.zeros(len(takes), dtype=torch.long) for _ in range(3))
         for k, g in enumerate(groups):
-            for r, i in enumerate(g):
-                self.members[k, r], place[takes[i]["id"]] = i, (k, r)
-        for i, t in enumerate(takes):
-            self.group[i], self.rank[i] = place[t["id"]]
-        self.group, self.rank, self.members, self.count = (z.to(device) for z in (self.group, self.rank, self.members, self.count))
+            self.members[k, : len(g)] = torch.tensor(g)
+            names = [takes[i]["id"] for i in g]
+            for i, name in zip(g, names):
+                self.group[i], self.first[i], self.width[i] = k, names.index(name), names.count(name)
+        self.members, self.count, self.group, self.first, self.width = (z.to(device) for z in (self.members, self.count, self.group, self.first, self.width))
 
     def __call__(self, which):
-        n = self.count[self.group[which]]
-        step = 1 + (torch.rand(len(which), device=which.device) * (n - 1)).long().clamp(max=(n - 2).clamp(min=0))
-        return self.members[self.group[which], (self.rank[which] + torch.where(n > 1, step, 0)) % n]
+        """Behind the takes of its own name, around the ring of the speaker's."""
+        group, width = self.group[which], self.width[which]
+        n = self.count[group]
+        step = width + (torch.rand(len(which), device=which.device) * (n - width)).long().clamp(max=(n - width - 1).clamp(min=0))
+        return torch.where(n > width, self.members[group, (self.first[which] + step) % n], which)
 
 
 # ------------------------------------------------------------------------------------------------------------------ log

@@ -32,11 +32,12 @@ def tokenize(path, takes, device):
     """[codes of each take, int16 numpy]."""
     net = CloneTokenizer().to(device).eval()
     net.load_state_dict(torch.load(path, map_location=device)["net"])
-    out = []
+    known = {}                                               # a take may be there several times; one of `read` and one of `real` share their name
     for t in takes:
-        m = torch.from_numpy(t["mel50"][: len(t["mel50"]) // 2 * 2].astype(np.float32)).to(device)
-        out.append(net.nearest(net.encode(m[None]).float())[0].short().cpu().numpy())
-    return out, net.embed
+        if id(t) not in known:
+            m = torch.from_numpy(t["mel50"][: len(t["mel50"]) // 2 * 2].astype(np.float32)).to(device)
+            known[id(t)] = net.nearest(net.encode(m[None]).float())[0].short().cpu().numpy()
+    return [known[id(t)] for t in takes], net.embed
 
 
 class Data:

@@ -34,7 +34,7 @@ class Item:
     """One take: phonemes, codes, the phoneme at each code, and where words begin (index of phoneme, code)."""
 
     def __init__(self, t, codes):
-        self.speaker, self.lang = t["speaker"], t["lang"]
+        self.name, self.speaker, self.lang = t["id"], t["speaker"], t["lang"]
         self.ph, self.codes = torch.from_numpy(t["ph"].astype(np.int64)), torch.from_numpy(codes.astype(np.int64))
         self.at = alignment(dict(start=t["start"], ph=t["ph"]), len(codes))
         self.cuts = [(i, min(len(codes), round(float(t["start"][i]) / 0.04))) for i, p in enumerate(t["ph"].tolist()) if p in BREAKS and i > 0]
@@ -63,16 +63,14 @@ class Data:
     def draw(self, prompt):
         rng = self.rng
         x = rng.choice(self.items)
-        mates = self.groups[x.speaker]
+        others = [y for y in self.groups[x.speaker] if y.name != x.name]       # what says the same words would be copied
         main = triple(x)
-        if rng.random() < SPLICE and x.cuts:
-            y = rng.choice(mates)
-            if y.cuts and y is not x:
+        if rng.random() < SPLICE and x.cuts and others:
+            y = rng.choice(others)
+            if y.cuts:
                 main = spliced(x, y, rng)
-        if prompt and len(mates) > 1:
-            y = rng.choice(mates)
-            while y is x:
-                y = rng.choice(mates)
+        if prompt and others:
+            y = rng.choice(others)
             if len(y.codes) + len(main[1]) < 500:
                 return joined(triple(y), main)
         return main

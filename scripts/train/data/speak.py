@@ -32,16 +32,15 @@ sys.path.insert(0, os.path.join(HERE, ".."))
 import nets
 import speakers as people
 import text as corpus
-from prep import LEAD_SAMPLES, SHIFT_SAMPLES, TAIL_SAMPLES, TEACHER_FRAME, log_mel50
+from prep import BANK50, LEAD_SAMPLES, SHIFT_SAMPLES, TAIL_SAMPLES, TEACHER_FRAME, log_mel50
 from symbols import ids_of
 from tokenizer import Block
-from voices import VOICED
+from voices import STYLE, VOICED
 
 LEVEL = 0.0                    # level_of() of every take and of every reference
 FLOOR = math.log(1e-5)
 TRUNK_SAMPLES = 300
-STYLE = 128                    # what of a style the waveform generator is given; the rest is for durations and F0
-COMB_HZ = 50 * 2 ** (np.arange(0, 3.5, 1 / 48))
+COMB_HZ = 50 * 2 ** np.arange(0, 3.5, 1 / 48)
 YES_OR_NO = re.compile(r"^(?:[a-z]+, )?(?:do|does|did|is|are|was|were|am|can|could|will|would|has|have|had|should|shall|may|must)\b[^,;:]*\?$|吗？$", re.IGNORECASE)
 SOUND = -7.2                   # loudest band of a frame that is heard, at LEVEL
 
@@ -91,12 +90,12 @@ class Timing:
         return np.where(f0[p] > VOICED, hz, 0).astype(np.float16)
 
 
-def combs(bank, n_fft):
-    """Log spectra in the bands of `bank` of even harmonics at COMB_HZ, less their mean: [len(COMB_HZ), bands]. What a Hann window of n_fft samples makes of a voice without an envelope."""
-    f = np.arange(bank.shape[1]) * nets.RATE_HZ / n_fft
+def combs(bank):
+    """Log spectra in the bands of `bank` of even harmonics at COMB_HZ, less their mean: [len(COMB_HZ), bands]. What the mels' Hann window makes of a voice without an envelope."""
+    f = np.arange(nets.N_BINS) * nets.RATE_HZ / nets.N_FFT
     out = []
     for hz in COMB_HZ:
-        distance = np.abs((f + hz / 2) % hz - hz / 2) * n_fft / nets.RATE_HZ                   # in bins, to the nearest harmonic
+        distance = np.abs((f + hz / 2) % hz - hz / 2) * nets.N_FFT / nets.RATE_HZ                   # in bins, to the nearest harmonic
         lobe = np.sinc(distance) / np.maximum(np.abs(1 - distance ** 2), 1e-3)
         out.append(np.log(np.maximum(bank.numpy() @ np.maximum(np.abs(lobe), 0.02), 1e-8)))
     out = np.stack(out)
@@ -130,9 +129,8 @@ class Reader(nn.Module):
         self.fast = nn.ModuleList(Film(dim, condition) for _ in range(3))
         self.slow100, self.slow50 = (nn.ModuleList(Film(dim, condition) for _ in range(3)) for _ in range(2))
         self.out100, self.out50 = nn.Linear(dim, nets.N_MEL), nn.Linear(dim, 80)
-        bank50 = nets.slaney_bank(80)[0]
-        self.register_buffer("combs100", combs(nets.BANK, nets.N_FFT), persistent=False)
-        self.register_buffer("combs50", combs(bank50, nets.N_FFT), persistent=False)
+        self.register_buffer("combs100", combs(nets.BANK), persistent=False)
+        self.register_buffer("combs50", combs(BANK50), persistent=False)
         self.pitch100, self.pitch50 = nn.Linear(nets.N_MEL + 2, dim), nn.Linear(80 + 2, dim)
 
     def forward(self, trunk, style, tract, f0, at100, at50):
@@ -143,13 +141,10 @@ class Reader(nn.Module):
         for block in self.fast:
             h = block(h, c)
 
-        def pair(p):
+        def out(p, combs, pitch, slow, last):
             p = p.clamp(0, h.shape[1] - 1)
             i = p.floor().long()
-            return i, (i + 1).clamp(max=h.shape[1] - 1), p - i
-
-        def out(p, combs, pitch, slow, last):
-            i, j, w = pair(p)
+            j, w = (i + 1).clamp(max=h.shape[1] - 1), p - i
             pick = lambda k: h.gather(1, k[..., None].expand(-1, -1, h.shape[2]))
             x = pick(i) * (1 - w[..., None]).to(h.dtype) + pick(j) * w[..., None].to(h.dtype)
             a, b = f0.gather(1, i), f0.gather(1, j)

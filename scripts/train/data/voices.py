@@ -10,6 +10,7 @@ from teacher import DURATIONS, session, teacher_graph
 
 F0 = "/encoder/Reshape_output_0"                            # [1, 2 * frames] Hz at 80 Hz; below 10 the source is silent
 VOICED = 40.0                                               # Hz
+STYLE = 128                                                 # values of a style that the waveform generator is given; the rest is for durations and F0
 TRUNK = "/decoder/decoder/decode.3/Div_4_output_0"          # [1, 512, 2 * frames], enters the waveform generator
 
 
@@ -51,7 +52,7 @@ class Teacher:
 
     def run(self, sequence, style, speed=1.0, pitch=1.0, rise=0.0):
         """sequence: [(symbol, characters)]; style [510, 256]. -> dict of durations per symbol, lead (both in frames of 600 samples), f0 [2 frames] Hz,
-        style [128] that the waveform generator was given, and the outputs: audio [samples] or trunk [2 frames, 512]. A symbol without characters has half of the next one's time.
+        style [STYLE] that the waveform generator was given, and the outputs: audio [samples] or trunk [2 frames, 512]. A symbol without characters has half of the next one's time.
         rise: semitones that F0 goes up from the last stressed vowel to the end, in place of what the teacher would do there (which is not to rise)."""
         got = self.once(sequence, style, speed, [pitch])
         return self.once(sequence, style, speed, pitch * rising(sequence, got, rise)) if rise else got
@@ -69,7 +70,7 @@ class Teacher:
         for i, (_, s) in enumerate(sequence[:-1]):
             if not s:
                 dur[i] = dur[i + 1] = dur[i + 1] / 2
-        out = dict(durations=np.array(dur), lead=float(d[0]), f0=f0.reshape(-1), style=row[:128].astype(np.float32))
+        out = dict(durations=np.array(dur), lead=float(d[0]), f0=f0.reshape(-1), style=row[:STYLE].astype(np.float32))
         for name, value in zip(self.outputs[2:], rest):
             out["trunk" if name == TRUNK else "audio"] = value[0].T if name == TRUNK else value.reshape(-1)
         return out
