@@ -508,6 +508,7 @@ void Engine::run_text(const std::stop_token& stop) {
 // Loads beside the others, on what time they leave of a busy machine.
 void Engine::run_loader(const std::stop_token& stop) {
   (void)::setpriority(PRIO_PROCESS, 0, 5);  // of this thread alone
+  double used = thread_cpu_seconds();
   while (!stop.stop_requested()) {
     std::vector<TaskPtr> tasks;
     std::vector<std::shared_ptr<const VoiceCard>> missed;
@@ -537,6 +538,9 @@ void Engine::run_loader(const std::stop_token& stop) {
       if (stop.stop_requested()) return;
       (void)library_->load(*card);  // the library keeps it, if there is room
     }
+    const double before = std::exchange(used, thread_cpu_seconds());
+    const std::lock_guard lock(mutex_);
+    load_.aside(used - before);
   }
 }
 
@@ -1005,6 +1009,7 @@ void Engine::end_chunk(Lock& lock, Task& task, SegmentStream::Job& job, Clock::t
   Segment& segment = *task.speaking.front();
   const auto samples = static_cast<std::int64_t>(job.samples.size());
   load_.audio(task.card->model, static_cast<double>(samples) / task.card->info.rate_hz);
+  load_.process(process_cpu_seconds(), seconds_of(Clock::now()));
   const bool heard = !job.failure && !task.cancelled && !task.failure;
   AudioChunk chunk;
   if (heard && samples > 0) {

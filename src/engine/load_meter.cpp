@@ -9,16 +9,44 @@ namespace {
 constexpr double kMemory = 60.0;   ///< seconds of audio after which a measurement counts 1/e
 constexpr double kUnknown = 0.25;  ///< of a model as long as none was heard
 constexpr double kKnown = 0.5;     ///< seconds of audio before a model's cost is believed
-/// What a stream takes outside of the networks: text, resampling, Opus and the socket.
-constexpr double kOverhead = 0.015;
+/// What a stream takes outside of the networks, per second of audio: a guess until enough is heard, and what is
+/// believed.
+constexpr double kOutside = 0.015;
+constexpr double kLeastOutside = 0.002;
+constexpr double kMostOutside = 0.05;
+constexpr double kOutsideKnown = 5.0;  ///< seconds of audio
+constexpr double kSilence = 2.0;       ///< seconds without audio, whose work says nothing about streams
 
 }  // namespace
+
+void LoadMeter::work(const std::string& model, double seconds) {
+  cost(model).work += seconds;
+  known_ += seconds;
+}
 
 void LoadMeter::audio(const std::string& model, double seconds) {
   Cost& c = cost(model);
   const double keep = std::exp(-seconds / kMemory);
   c.work *= keep;
   c.audio = c.audio * keep + seconds;
+  made_ += seconds;
+}
+
+void LoadMeter::process(double seconds, double now) {
+  // Work that is under way is known at its end only; the sums are right, so a difference may be below zero.
+  if (asked_ >= 0 && now - asked_ < kSilence) {
+    const double keep = std::exp(-made_ / kMemory);
+    outside_.work = outside_.work * keep + seconds - used_ - known_;
+    outside_.audio = outside_.audio * keep + made_;
+  }
+  used_ = seconds;
+  asked_ = now;
+  known_ = made_ = 0;
+}
+
+double LoadMeter::outside() const {
+  if (outside_.audio < kOutsideKnown) return kOutside;
+  return std::clamp(outside_.work / outside_.audio, kLeastOutside, kMostOutside);
 }
 
 void LoadMeter::ended(double seconds) {
@@ -27,7 +55,7 @@ void LoadMeter::ended(double seconds) {
 
 double LoadMeter::per_stream(const std::string& model) const {
   if (const auto own = costs_.find(model); own != costs_.end() && own->second.audio >= kKnown) {
-    return own->second.work / own->second.audio + kOverhead;
+    return own->second.work / own->second.audio + outside();
   }
   double work = 0;
   double audio = 0;
@@ -35,7 +63,7 @@ double LoadMeter::per_stream(const std::string& model) const {
     work += c.work;
     audio += c.audio;
   }
-  return audio < kKnown ? kUnknown : work / audio + kOverhead;
+  return audio < kKnown ? kUnknown : work / audio + outside();
 }
 
 std::chrono::milliseconds LoadMeter::retry_after(std::size_t live) const {

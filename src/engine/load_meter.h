@@ -14,8 +14,14 @@ class LoadMeter {
   LoadMeter(double threads, double limit) : threads_(threads), limit_(limit) {}
 
   /// Processor seconds that a model spent, and the seconds of audio that came of it.
-  void work(const std::string& model, double seconds) { cost(model).work += seconds; }
+  void work(const std::string& model, double seconds);
   void audio(const std::string& model, double seconds);
+  /// Processor seconds that went into something live streams do not need again, such as the loading of a voice.
+  void aside(double seconds) { known_ += seconds; }
+  /// Processor seconds the process has used until now, in seconds of any clock. What they grew by beyond `work` and
+  /// `aside` since the last call is what the audio in between took outside of the networks: text, resampling, Opus and
+  /// the socket.
+  void process(double seconds, double now);
   /// An utterance was live for so long.
   void ended(double seconds);
 
@@ -37,10 +43,16 @@ class LoadMeter {
     double audio = 0;
   };
   Cost& cost(const std::string& model) { return costs_[model]; }
+  [[nodiscard]] double outside() const;
 
   double threads_;
   double limit_;
   std::map<std::string, Cost> costs_;
+  Cost outside_;              ///< of all models
+  double known_ = 0;          ///< processor seconds whose use is known, and
+  double made_ = 0;           ///< seconds of audio, since the last `process`
+  double used_ = 0;           ///< what that one said
+  double asked_ = -1;         ///< and when it was
   double mean_length_ = 2.0;  ///< seconds an utterance is live
 };
 

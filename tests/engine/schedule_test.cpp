@@ -213,6 +213,35 @@ TEST_SUITE("engine/load_meter") {
     CHECK(meter.per_stream("a") > 1.7 * a);
   }
 
+  TEST_CASE("what the process takes beside the networks is measured, whatever is loaded or waits meanwhile") {
+    LoadMeter meter(2, 0.8);
+    double used = 3;  // before anyone spoke
+    double now = 10;
+    const auto speak = [&](double outside) {
+      for (int i = 0; i < 100; ++i) {
+        meter.work("a", 0.02);
+        meter.audio("a", 1.0);
+        used += 0.02 + outside;
+        meter.process(used, now += 0.3);
+      }
+    };
+    speak(0.006);
+    const double cost = meter.per_stream("a");
+    CHECK(cost == doctest::Approx(0.026).epsilon(0.01));
+    used += 4;  // a voice is loaded
+    meter.aside(4);
+    speak(0.006);
+    CHECK(meter.per_stream("a") == doctest::Approx(cost).epsilon(0.01));
+    used += 4;  // an hour of silence
+    now += 3600;
+    speak(0.006);
+    CHECK(meter.per_stream("a") == doctest::Approx(cost).epsilon(0.01));
+    for (int i = 0; i < 4; ++i) speak(0.012);
+    CHECK(meter.per_stream("a") == doctest::Approx(0.032).epsilon(0.02));
+    for (int i = 0; i < 4; ++i) speak(3.0);  // the rest of the process is not believed to be as busy for the streams
+    CHECK(meter.per_stream("a") < 0.1);
+  }
+
   TEST_CASE("the first stream is let in however slow the model is") {
     LoadMeter meter(1, 0.8);
     meter.work("slow", 30);
