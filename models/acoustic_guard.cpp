@@ -21,6 +21,8 @@ constexpr std::uint64_t kSeed = 20;
 constexpr std::int64_t kTokens = 24;  // about a second
 constexpr std::int64_t kPhonemes = 16;
 constexpr std::int64_t kReferenceFrames = 60;
+/// Of v3 and v4 on a CPU, where one costs half a second.
+constexpr int kCpuFlowSteps = 2;
 
 /// Normal numbers of a stream of the guard's seed.
 at::Tensor normal(at::IntArrayRef shape, std::uint64_t stream) {
@@ -46,9 +48,10 @@ SovitsFront::Reference some_reference(const PublishedConfig& config) {
 
 /// What a model of a published form makes of the guard's input in that speaker's voice.
 template <class Model>
-std::vector<float> wave_of(const Model& model, const typename Model::Speaker& speaker) {
+std::vector<float> wave_of(const Model& model, const typename Model::Speaker& speaker,
+                           const AcousticOptions& options = {.seed = kSeed}) {
   const PublishedConfig& config = model.config();
-  const auto stream = model.begin(ids(kPhonemes, config.phonemes), speaker, {.seed = kSeed});
+  const auto stream = model.begin(ids(kPhonemes, config.phonemes), speaker, options);
   return stream->push(ids(kTokens, config.codes), true);
 }
 
@@ -57,6 +60,16 @@ std::vector<float> vits_wave(const Model& model) {
   const c10::InferenceMode inference;
   const SovitsFront::Reference reference = some_reference(model.config());
   return wave_of(model, model.make_speaker(std::span(&reference, 1)));
+}
+
+template <class Model>
+std::vector<float> cfm_wave(const Model& model, const AcousticOptions& options) {
+  const c10::InferenceMode inference;
+  const PublishedConfig& config = model.config();
+  const at::Tensor mel = normal({kReferenceFrames, config.dit.mel}, 2) - 5.0;
+  const auto speaker =
+      model.make_speaker(some_reference(config), mel, ids(kTokens, config.codes), ids(kPhonemes, config.phonemes));
+  return wave_of(model, speaker, options);
 }
 
 }  // namespace
@@ -116,12 +129,12 @@ std::vector<float> guard_wave(const VitsWindows& model) {
   return vits_wave(model);
 }
 
+std::vector<float> guard_wave(const CfmModel& model) {
+  return cfm_wave(model, {.seed = kSeed, .steps = kCpuFlowSteps});
+}
+
 std::vector<float> guard_wave(const CfmWindows& model) {
-  const c10::InferenceMode inference;
-  const PublishedConfig& config = model.config();
-  const at::Tensor mel = normal({kReferenceFrames, config.dit.mel}, 2) - 5.0;
-  return wave_of(model, model.make_speaker(some_reference(config), mel, ids(kTokens, config.codes),
-                                           ids(kPhonemes, config.phonemes)));
+  return cfm_wave(model, {.seed = kSeed});
 }
 
 void log_impossible(std::string_view name, std::string_view precision, const std::string& what) {

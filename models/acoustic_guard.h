@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "models/acoustic.h"
+#include "models/cfm_model.h"
 #include "models/cfm_windows.h"
 #include "models/precision_choice.h"
 #include "models/vits_model.h"
@@ -33,6 +34,7 @@ struct AcousticDrift {
 /// The samples that a model makes of the guard's input.
 [[nodiscard]] std::vector<float> guard_wave(const AcousticModel& model);
 [[nodiscard]] std::vector<float> guard_wave(const VitsModel& model);
+[[nodiscard]] std::vector<float> guard_wave(const CfmModel& model);
 [[nodiscard]] std::vector<float> guard_wave(const VitsWindows& model);
 [[nodiscard]] std::vector<float> guard_wave(const CfmWindows& model);
 

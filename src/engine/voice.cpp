@@ -124,7 +124,9 @@ struct Networks {
         return std::make_unique<const VitsModel>(weights.with(precision), *m.published);
       });
     }
-    return std::make_unique<const CfmModel>(weights, vocoder, *m.published);
+    return make_guarded<CfmModel>(wish, m.id, [&](Precision precision) {
+      return std::make_unique<const CfmModel>(weights.with(precision), vocoder.with(precision), *m.published);
+    });
   }
 
   /// The GPU that is asked for, if libtorch can compute there.
