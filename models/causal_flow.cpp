@@ -29,8 +29,8 @@ CausalFlow::CausalFlow(const WeightScope& weights, const CausalFlowConfig& confi
   const WeightScope input = weights("input_embed.proj");
   const at::Tensor joint = input.get("weight", {config.dim, config.mel + config.features});
   input_x_ = Linear(joint.narrow(1, 0, config.mel), {});
-  input_mu_ = Linear(joint.narrow(1, config.mel, config.features), input.get("bias", {config.dim}),
-                     weights.precision());
+  input_mu_ =
+      Linear(joint.narrow(1, config.mel, config.features), input.get("bias", {config.dim}), weights.precision());
   for (std::int64_t i = 0; i < config.layers; ++i) {
     const WeightScope block = weights("blocks", i);
     blocks_.emplace_back(block, config.dim, config.inner, config.kernel);
@@ -74,6 +74,7 @@ at::Tensor CausalFlow::step(const at::Tensor& mu, State& state) const {
     return x;
   }
   state.noise.fill(state.frames * config_.mel, {x.data_ptr<float>(), static_cast<std::size_t>(x.numel())});
+  x.mul_(state.schedule->flow.temperature);
   state.frames += frames;
   const at::Tensor conditioned = input_mu_(mu);  // the same in every step
   solve_flow(x, state.schedule->flow, [&](const at::Tensor& at_x, std::size_t n) {

@@ -201,6 +201,7 @@ class CfmModel::Stream final : public TokenRenderer {
     const std::int64_t n = mu.size(0) - n_prompt;
     at::Tensor noise = at::zeros({1, mu.size(0), bands()}, at::kFloat);
     noise_.fill(first * bands(), {noise.data_ptr<float>() + n_prompt * bands(), static_cast<std::size_t>(n * bands())});
+    noise.mul_(plan_->schedule.temperature);
     return sample_flow(model_.dit_, mu.unsqueeze(0), prompt.unsqueeze(0), noise, *plan_)
         .squeeze(0)
         .narrow(0, n_prompt, n);

@@ -157,6 +157,7 @@ class CfmWindows::Stream final : public WindowStream {
     at::Tensor noise = at::zeros({mu.size(0), bands}, at::kFloat);
     noise_.fill(first * bands,
                 {noise.data_ptr<float>() + prompt.numel(), static_cast<std::size_t>(noise.numel() - prompt.numel())});
+    noise.mul_(plan_->schedule.temperature);
     pieces.push_back({&job, this, mu, prompt, noise});
     pieces.back().shape = model_.flow_shape(mu.size(0), plan_);
   }

@@ -50,6 +50,7 @@ FlowSchedule chosen_schedule(const FlowSchedule& own, const FlowChoice& choice) 
   if (choice.guidance) schedule.guidance = *choice.guidance;
   if (choice.solver) schedule.solver = *choice.solver;
   if (choice.grid) schedule.grid = *choice.grid;
+  if (choice.temperature) schedule.temperature = *choice.temperature;
   return schedule;
 }
 

@@ -36,6 +36,9 @@ struct FlowSchedule {
   double guidance = 0.0;  ///< classifier-free guidance rate; at most 1e-5 is off, else a call is a batch of two
   FlowSolver solver = FlowSolver::euler;
   FlowGrid grid = {};
+  /// The noise started from is scaled by this, 0 .. 2 (upstream's argument of that name, there always 1). Below 1 the
+  /// mel is cleaner and varies less.
+  double temperature = 1.0;
 
   [[nodiscard]] bool guided() const { return guidance > 1e-5; }
   bool operator==(const FlowSchedule&) const = default;
@@ -47,6 +50,7 @@ struct FlowChoice {
   std::optional<double> guidance = {};
   std::optional<FlowSolver> solver = {};
   std::optional<FlowGrid> grid = {};
+  std::optional<double> temperature = {};
 };
 /// Another number of steps than a list grid has takes the uniform grid, unless a grid is chosen too.
 [[nodiscard]] FlowSchedule chosen_schedule(const FlowSchedule& own, const FlowChoice& choice);

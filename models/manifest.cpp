@@ -303,6 +303,7 @@ void read_flow(Fields& acoustic, FlowSchedule& flow) {
     }
     flow.grid = *grid;
   }
+  if (acoustic.has("temperature")) flow.temperature = acoustic.number("temperature", 0.0, 2.0);
 }
 
 void read_published_acoustic(Fields a, const std::filesystem::path& folder, VoiceManifest& m) {

@@ -43,6 +43,7 @@ namespace tts {
 ///     acoustic.attention_window   [left, right] in 50 Hz frames, or null for global attention
 ///     acoustic.steps              flow steps, 1..64
 ///     acoustic.solver, grid       strings, optional ("euler", "uniform"): models/flow_schedule.h
+///     acoustic.temperature        of the noise the flow starts from, 0..2, optional (1)
 ///     acoustic.estimator.type     "causal_convnext"
 ///     acoustic.estimator.dim, ff, layers, kernel                             integers
 ///     vocoder.file                safetensors

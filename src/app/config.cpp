@@ -63,6 +63,7 @@ constexpr std::array kSettings{
     Setting{"engine.flow_solver", [](Config& c) -> Field { return &c.engine.flow_solver; }},
     Setting{"engine.flow_grid", [](Config& c) -> Field { return &c.engine.flow_grid; }},
     Setting{"engine.flow_guidance", [](Config& c) -> Field { return &c.engine.flow_guidance; }},
+    Setting{"engine.flow_temperature", [](Config& c) -> Field { return &c.engine.flow_temperature; }},
     Setting{"engine.flow_prompt_frames", [](Config& c) -> Field { return &c.engine.flow_prompt_frames; }, 0, 500},
     Setting{"engine.max_utterances", [](Config& c) -> Field { return &c.engine.max_utterances; }, 1, 4096},
     Setting{"engine.max_queued_segments", [](Config& c) -> Field { return &c.engine.max_queued_segments; }, 1, 65'536},
@@ -232,13 +233,19 @@ Result<FlowChoice> flow_choice(const Config::Engine& engine) {
     if (!grid) return bad("engine.flow_grid: " + grid.error().detail);
     choice.grid = std::move(*grid);
   }
+  const auto number = [](const std::string& text, double most) -> std::optional<double> {
+    double value = -1;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error != std::errc() || end != text.data() + text.size() || !(value >= 0 && value <= most)) return std::nullopt;
+    return value;
+  };
   if (const std::string& text = engine.flow_guidance; !text.empty()) {
-    double rate = -1;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), rate);
-    if (error != std::errc() || end != text.data() + text.size() || !(rate >= 0 && rate <= 10)) {
-      return bad("engine.flow_guidance: got \"" + text + "\", want a number from 0 to 10");
-    }
-    choice.guidance = rate;
+    choice.guidance = number(text, 10);
+    if (!choice.guidance) return bad("engine.flow_guidance: got \"" + text + "\", want a number from 0 to 10");
+  }
+  if (const std::string& text = engine.flow_temperature; !text.empty()) {
+    choice.temperature = number(text, 2);
+    if (!choice.temperature) return bad("engine.flow_temperature: got \"" + text + "\", want a number from 0 to 2");
   }
   return choice;
 }

@@ -64,6 +64,7 @@ struct Config {
     std::string flow_solver;        ///< "euler", "midpoint", "heun" (models/flow_schedule.h)
     std::string flow_grid;          ///< "uniform", "cosine", "sway:-0.5", or the times, "0,0.1,0.4,1"
     std::string flow_guidance;      ///< rate of classifier-free guidance of v3 and v4, "0" (off) .. "10"
+    std::string flow_temperature;   ///< of the noise a flow starts from, "0" .. "2"; below 1 sound is cleaner
     int flow_prompt_frames = 0;     ///< of the reference, that a window of v3 and v4 sees, .. 500
     int max_utterances = 64;        ///< live at once, 1 .. 4096
     int max_queued_segments = 256;  ///< per utterance, 1 .. 65536

@@ -196,6 +196,8 @@ TEST_SUITE("app/config") {
         {"engine.reduce_below_percent", "70", ""},
         {"engine.flow_guidance", "11", "engine.flow_guidance: got \"11\", want a number from 0 to 10"},
         {"engine.flow_guidance", "0.7", ""},
+        {"engine.flow_temperature", "-0.1", "engine.flow_temperature: got \"-0.1\", want a number from 0 to 2"},
+        {"engine.flow_temperature", "0.7", ""},
         {"engine.device", "gpu", "engine.device: got \"gpu\", want auto, cpu, cuda or cuda:N"},
         {"engine.device", "cuda:x", "engine.device: got \"cuda:x\", want auto, cpu, cuda or cuda:N"},
         {"engine.device", "cuda:1", ""},

@@ -127,6 +127,25 @@ TEST_SUITE("models/acoustic") {
     CHECK(distance(flow.step(g.floats("mu", {kFrames, 32}), state), g.floats("mel", {kFrames, 100})) < 1e-5);
   }
 
+  TEST_CASE("the flow's temperature scales the noise it starts from") {
+    const Golden g;
+    CausalFlowConfig config = tiny_config().estimator;
+    config.features = 32;
+    const CausalFlow flow(g.scope("acoustic.cfm.estimator"), config);
+    const at::Tensor mu = g.floats("mu", {kFrames, 32});
+    const auto mel = [&](double temperature, std::uint64_t seed) {
+      auto state = flow.initial_state(flow.make_schedule({.steps = kSteps, .temperature = temperature}), seed);
+      return flow.step(mu, state);
+    };
+    CHECK(distance(mel(1.0, kSeed), g.floats("mel", {kFrames, 100})) < 1e-5);
+    CHECK(at::equal(mel(0.0, 1), mel(0.0, 2)));
+    const auto apart = [&](double temperature) {
+      return (mel(temperature, 1) - mel(temperature, 2)).abs().mean().item<double>();
+    };
+    CHECK(apart(0.5) > 0.3 * apart(1.0));
+    CHECK(apart(0.5) < 0.7 * apart(1.0));
+  }
+
   TEST_CASE("the vocoder gives the numbers of the Python reference") {
     const Golden g;
     const at::Tensor mel = g.floats("vocoder_mel", {40, 100});

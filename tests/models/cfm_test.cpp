@@ -10,6 +10,8 @@
 
 #include <c10/core/InferenceMode.h>
 
+#include "models/acoustic_guard.h"
+#include "models/bf16_kernels.h"
 #include "models/causal_flow.h"
 #include "models/chunking.h"
 #include "src/audio/click_detector.h"
@@ -136,13 +138,16 @@ TEST_SUITE("models/cfm") {
   }
 
   TEST_CASE("a choice replaces what it names and nothing else") {
-    const FlowSchedule own{.steps = 8, .guidance = 0.5, .solver = FlowSolver::heun, .grid = grid("0,0.5,1")};
+    const FlowSchedule own{
+        .steps = 8, .guidance = 0.5, .solver = FlowSolver::heun, .grid = grid("0,0.5,1"), .temperature = 0.8};
     CHECK(chosen_schedule(own, {}) == own);
     CHECK(chosen_schedule(own, {.steps = 4}) ==
-          FlowSchedule{.steps = 4, .guidance = 0.5, .solver = FlowSolver::heun, .grid = {}});
-    const FlowSchedule other =
-        chosen_schedule(own, {.steps = 4, .guidance = 0.0, .solver = FlowSolver::euler, .grid = grid("cosine")});
-    CHECK(other == FlowSchedule{.steps = 4, .guidance = 0.0, .solver = FlowSolver::euler, .grid = grid("cosine")});
+          FlowSchedule{.steps = 4, .guidance = 0.5, .solver = FlowSolver::heun, .grid = {}, .temperature = 0.8});
+    const FlowSchedule other = chosen_schedule(
+        own, {.steps = 4, .guidance = 0.0, .solver = FlowSolver::euler, .grid = grid("cosine"), .temperature = 0.5});
+    CHECK(other ==
+          FlowSchedule{
+              .steps = 4, .guidance = 0.0, .solver = FlowSolver::euler, .grid = grid("cosine"), .temperature = 0.5});
   }
 
   TEST_CASE("guidance in one batch of two gives what two calls give") {
@@ -334,6 +339,9 @@ TEST_SUITE("models/cfm") {
     CHECK(differs({.seed = 2, .flow = {.solver = FlowSolver::heun}}));
     CHECK(differs({.seed = 2, .flow = {.grid = grid("cosine")}}));
     CHECK(differs({.seed = 2, .flow = {.guidance = 0.5}}));
+    CHECK(differs({.seed = 2, .flow = {.temperature = 0.5}}));
+    CHECK(speak(model, speaker, {.seed = 2, .flow = {.temperature = 0.0}}) ==
+          speak(model, speaker, {.seed = 3, .flow = {.temperature = 0.0}}));
     CHECK(differs({.seed = 2, .prompt_frames = 20}));
     CHECK_THROWS_AS((void)speak(model, speaker, {.steps = -3}), ModelError);
     CHECK_THROWS_AS((void)speak(model, speaker, {.prompt_frames = -1}), ModelError);
@@ -343,6 +351,21 @@ TEST_SUITE("models/cfm") {
     CHECK(speak(other, speaker_of(other), {.seed = 2}) ==
           speak(model, speaker,
                 {.seed = 2, .flow = {.steps = 4, .solver = FlowSolver::midpoint, .grid = grid("sway:-0.5")}}));
+  }
+
+  TEST_CASE("in bfloat16 v3 and v4 sound as in float32") {
+    if (bf16_kernels() == nullptr) return;
+    for (const ModelForm form : {ModelForm::v3, ModelForm::v4}) {
+      CAPTURE(static_cast<int>(form));
+      const PublishedConfig config = small_config(form);
+      const WeightScope weights = WeightScope(std::make_shared<GeneratedWeights>()).with(Precision::bf16);
+      const auto wanted = guard_wave(small_model(config));
+      const auto got = guard_wave(CfmModel(weights, weights, config));
+      CHECK(got != wanted);
+      const AcousticDrift drift = acoustic_drift(wanted, got);
+      CAPTURE(to_string(drift));
+      CHECK(drift.passes());
+    }
   }
 
   TEST_CASE("BigVGAN in any chunking equals the whole") {

@@ -154,6 +154,7 @@ TEST_SUITE("models/manifest") {
              Fault{"\"steps\": 4", "\"steps\": 4, \"solver\": \"rk4\"", "acoustic.solver: got \"rk4\""},
              Fault{"\"steps\": 4", "\"steps\": 4, \"grid\": \"1,0\"", "acoustic.grid: got a list"},
              Fault{"\"steps\": 4", "\"steps\": 4, \"guidance\": 1", "acoustic.guidance: unknown key"},
+             Fault{"\"steps\": 4", "\"steps\": 4, \"temperature\": 2.5", "acoustic.temperature: wanted"},
              Fault{"[16, 1]", "[16]", "acoustic.attention_window: wanted"},
              Fault{"[16, 1]", "[16, -1]", "acoustic.attention_window[1]: wanted"},
              Fault{"causal_convnext", "dit", "acoustic.estimator.type: got \"dit\""},
@@ -201,19 +202,20 @@ TEST_SUITE("models/manifest") {
     CHECK_FALSE(parse_manifest(kGood, ".")->published.has_value());
 
     const auto v4 = parse_manifest(
-        published(
-            {{"\"v2\"", "\"v4\""},
-             {"32000", "48000"},
-             {"\"acoustic.safetensors\"}",
-              "\"acoustic.safetensors\", \"steps\": 4, \"solver\": \"heun\", \"grid\": \"0,0.5,1\", \"guidance\": "
-              "0.5, \"prompt_frames\": 200, \"lookahead_tokens\": null}, "
-              "\"vocoder\": {\"file\": \"vocoder.safetensors\"}, \"reference\": {\"file\": \"r.safetensors\"}"}}),
+        published({{"\"v2\"", "\"v4\""},
+                   {"32000", "48000"},
+                   {"\"acoustic.safetensors\"}",
+                    "\"acoustic.safetensors\", \"steps\": 4, \"solver\": \"heun\", \"grid\": \"0,0.5,1\", "
+                    "\"temperature\": 0.8, "
+                    "\"guidance\": 0.5, \"prompt_frames\": 200, \"lookahead_tokens\": null}, "
+                    "\"vocoder\": {\"file\": \"vocoder.safetensors\"}, \"reference\": {\"file\": \"r.safetensors\"}"}}),
         "v");
     REQUIRE(v4.has_value());
     CHECK(v4->published->flow.steps == 4);
     CHECK(v4->published->flow.solver == FlowSolver::heun);
     CHECK(v4->published->flow.grid.times == std::vector<double>{0, 0.5, 1});
     CHECK(v4->published->flow.guidance == 0.5);
+    CHECK(v4->published->flow.temperature == 0.8);
     CHECK(v4->published->prompt_frames == 200);
     CHECK_FALSE(v4->published->lookahead.has_value());
     CHECK(v4->vocoder.file == "v/vocoder.safetensors");

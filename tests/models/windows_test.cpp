@@ -296,7 +296,10 @@ TEST_SUITE("models/windows") {
         CAPTURE(awaited);
         PublishedConfig config = small_config(form);
         if (awaited) config.lookahead = std::nullopt;
-        if (form == ModelForm::v4) config.flow.guidance = 0.7;
+        if (form == ModelForm::v4) {
+          config.flow.guidance = 0.7;
+          config.flow.temperature = 0.6;
+        }
         const CfmModel plain(generated(), generated(), config);
         const CfmWindows windows(generated(), generated(), config, {});
         const PreparedReference r = small_reference(config, 1);
