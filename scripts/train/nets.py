@@ -274,6 +274,7 @@ class CrossAttention(nn.Module):
     def __init__(self, dim, heads):
         super().__init__()
         self.heads = heads
+        self.keep, self.kept = False, None                                     # with keep, the last call's probabilities [B, heads, T, text], for a loss on them
         self.conv_q, self.conv_k, self.conv_v, self.conv_o = (Conv1x1(dim, dim) for _ in range(4))
 
     def forward(self, x, text, lengths):
@@ -283,7 +284,12 @@ class CrossAttention(nn.Module):
         mask = None
         if lengths is not None:
             mask = (torch.arange(text.shape[1], device=x.device)[None] < lengths[:, None])[:, None, None]
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        if self.keep:
+            s = (q @ k.transpose(-1, -2)).float() / math.sqrt(D // self.heads)
+            self.kept = torch.softmax(s if mask is None else s.masked_fill(~mask, float("-inf")), -1)
+            y = self.kept.to(v.dtype) @ v
+        else:
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.conv_o(y.transpose(1, 2).reshape(B, T, D))
 
 

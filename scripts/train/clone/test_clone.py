@@ -193,6 +193,71 @@ class Stages(unittest.TestCase):
         self.assertEqual({(d[0], d[-1]) for d in drawn}, {(ord("a"), ord("b")), (ord("b"), ord("a"))})
         self.assertEqual(len(Data(items[:2]).draw(True)[0]), 4)                # nothing else is said
 
+    def test_the_flow_is_told_which_phoneme_is_spoken_at_a_frame(self):
+        import numpy as np
+        import torch
+        import nets
+        import train_flow
+        from config import SIZES
+        ends = np.cumsum(np.linspace(0.07, 0.31, 20))                        # of 20 phonemes, 3.8 s
+        take = dict(id="a_001", speaker="a", lang="en", ph=np.arange(1, 21), start=np.r_[0, ends[:-1]], end=ends, mel=np.zeros((360, 100), np.float16))
+        data = train_flow.Data([take, dict(take, id="a_002")], [np.zeros(95, np.int16)] * 2, torch.device("cpu"))
+        torch.manual_seed(2)
+        which = torch.tensor([0] * 16)
+        batch = data.batch(which)
+        starts = set()
+        for at in batch[-1].tolist():
+            known = [i for i, a in enumerate(at) if a >= 0]
+            self.assertIn(known[0], (0, train_flow.EDGE))
+            self.assertEqual(known, list(range(known[0], 2 * train_flow.CROP)))
+            begin = next(k for k in range(0, 32, 4) if all(take["start"][a] <= (2 * k + i + 0.5) * 0.02 < take["end"][a] for i, a in enumerate(at) if a >= 0))
+            self.assertEqual(begin > 0, known[0] > 0)
+            starts.add(begin)
+        self.assertGreater(len(starts), 2)
+        net = nets.AcousticModel(SIZES["base"]["acoustic"])
+        readout = torch.nn.Linear(256, nets.N_MEL + 732)
+        x0 = torch.randn(batch[1].shape)
+        plain = net.features(batch[0], batch[3], batch[4], net.ref_enc(batch[5]))
+        mu, got = train_flow.losses(net, readout, batch, x0, torch.full((16,), 0.5))
+        torch.testing.assert_close(mu, plain, atol=1e-4, rtol=1e-4)            # looking at the attention changes nothing
+        torch.testing.assert_close(got["phonemes_right"], self.right(readout, mu, batch))
+        got["alignment"].backward()
+        per_head = net.enc_p.mrte.cross_attention.conv_q.weight.grad.view(4, 64, -1).abs().amax((1, 2))
+        self.assertTrue((per_head[: train_flow.ALIGNED_HEADS] > 0).all() and (per_head[train_flow.ALIGNED_HEADS :] == 0).all())
+
+    def test_colours_are_smooth_and_the_same_for_mel_and_reference(self):
+        import numpy as np
+        import torch
+        import nets
+        import train_flow
+        torch.manual_seed(0)
+        gains = train_flow.colour(400, torch.device("cpu"))[:, 0]
+        flat = (gains == 0).all(1).float().mean()
+        self.assertLess(abs(flat - 1 + train_flow.COLOURED), 0.1)
+        self.assertLess(gains.diff(dim=1).abs().max(), 0.2 * gains.abs().max())
+        quiet = dict(id="a_001", speaker="a", lang="en", ph=np.arange(1, 4), start=np.array([0, 1.0, 2.0]), end=np.array([1.0, 2.0, 3.8]),
+                     mel=np.full((360, 100), -4, np.float16))
+        data = train_flow.Data([quiet, dict(quiet, id="a_002")], [np.zeros(95, np.int16)] * 2, torch.device("cpu"))
+        _, mel, ok, _, _, reference, _ = data.batch(torch.zeros(32, dtype=torch.long), coloured=True)
+        spread = reference.std(2).amax(1)
+        self.assertTrue((spread > 0).any() and (spread == 0).any())
+        for m, r, inside in zip(mel, reference, ok):
+            torch.testing.assert_close(m[inside > 0], r[:1].expand(int(inside.sum()), -1))
+            self.assertTrue((m[inside == 0] == nets.normalise_mel(torch.tensor(train_flow.FLOOR))).all())
+
+    @staticmethod
+    def right(readout, mu, batch):
+        """Share of mel frames whose phoneme the read-out names, frame by frame."""
+        import torch
+        import nets
+        hits = []
+        for item, features in enumerate(mu):
+            for frame, x in enumerate(features):
+                at = int(batch[-1][item, frame * 8 // 15])
+                if at >= 0:
+                    hits.append(int(readout(x)[nets.N_MEL :].argmax()) == int(batch[3][item, at]))
+        return torch.tensor(sum(hits) / len(hits))
+
     def test_the_plot_is_drawn(self):
         with tempfile.TemporaryDirectory() as d:
             self.stage.plot([dict(step=1, minutes=0.5, loss=2.0), dict(step=2, minutes=1.0, loss=1.0, other=float("nan"))], d + "/a.svg")

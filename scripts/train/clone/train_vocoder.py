@@ -29,7 +29,7 @@ def move_tables(device):
         setattr(nets, name, getattr(nets, name).to(device))
 
 
-def generated(path, tokens, takes, device):
+def generated(path, tokens, takes, device, temperature):
     """Log mels of the flow for each take, as float16 numpy."""
     state = torch.load(path, map_location=device)
     net = nets.AcousticModel(SIZES[state.get("size", "base")]["acoustic"]).to(device).eval()
@@ -42,7 +42,7 @@ def generated(path, tokens, takes, device):
             ph = torch.from_numpy(t["ph"].astype(np.int64)).to(device)[None]
             c = torch.from_numpy(codes[i].astype(np.int64)).to(device)[None]
             mu = net.features(c, ph, torch.tensor([ph.shape[1]], device=device), net.ref_enc(nets.normalise_mel(r[None])))
-            m = nets.denormalise_mel(net.sample(mu, torch.randn(1, mu.shape[1], nets.N_MEL, device=device), 2))[0]
+            m = nets.denormalise_mel(net.sample(mu, temperature * torch.randn(1, mu.shape[1], nets.N_MEL, device=device), 2))[0]
             m = m[: len(t["mel"])].half().cpu().numpy()
             out.append(m if len(m) == len(t["mel"]) else np.concatenate([m, t["mel"][len(m):]]))
     return out
@@ -52,6 +52,7 @@ def main():
     ap = stage.options(__doc__)
     ap.add_argument("--tokens")
     ap.add_argument("--flow")
+    ap.add_argument("--flow-temperature", type=float, default=1.0, help="of the noise that it starts from, as the voice will be exported")
     ap.add_argument("--batch", type=int, default=8)
     a = ap.parse_args()
     device = stage.begin(a)
@@ -65,7 +66,7 @@ def main():
     f0s = stage.Flat([t["f0"] for t in train], device, torch.float16)
     mels = [stage.Flat([t["mel"] for t in train], device, torch.float16)]
     if a.flow:
-        mels.append(stage.Flat(generated(a.flow, a.tokens, train, device), device, torch.float16))
+        mels.append(stage.Flat(generated(a.flow, a.tokens, train, device, a.flow_temperature), device, torch.float16))
     weights = f0s.size.float() / f0s.size.sum()
     net = nets.Vocoder().to(device)
     if a.start:
