@@ -486,6 +486,11 @@ class Codebook(nn.Module):
         self.register_buffer("embed", torch.zeros(codes, dim))
 
 
+def feature_frames(count, device):
+    """The 50 Hz frame that each of so many mel frames is made of: the nearest, factor 1.875."""
+    return torch.arange(count, device=device) * 8 // 15
+
+
 class AcousticModel(nn.Module):
     """Semantic codes + phonemes + reference -> mel. Keys: quantizer, ref_enc, enc_p, bridge.0, wns1, cfm.estimator."""
 
@@ -515,7 +520,7 @@ class AcousticModel(nn.Module):
         """codes [B, N] -> mu [B, floor(2N * 1.875), features]."""
         y = self.bridged(codes, phonemes, n_phonemes, ge)
         T = int(y.shape[1] * 15 // 8)
-        y = y[:, torch.arange(T, device=y.device) * 8 // 15]                   # nearest, factor 1.875
+        y = y[:, feature_frames(T, y.device)]
         return self.wns1(y, ge)
 
     def sample(self, mu, noise, steps=4):

@@ -71,6 +71,11 @@ def log_mel50(x):
     return torch.log(torch.clamp(BANK50 @ m, min=1e-5))[0].T
 
 
+def spoken_at(u, count, seconds):
+    """Index of the phoneme spoken in the middle of each of so many stretches of a recording."""
+    return np.clip(np.searchsorted(u["start"], (np.arange(count) + 0.5) * seconds, "right") - 1, 0, len(u["ph"]) - 1)
+
+
 def prepare(r, data, gain):
     x = np.load(f"{data}/{r['voice']}_{r['id']}.npy").astype(np.float32) / 32768 * gain
     ends = (r["lead"] + np.cumsum(r["dur"])) * TEACHER_FRAME - SHIFT_SAMPLES

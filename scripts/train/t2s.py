@@ -24,7 +24,7 @@ import torch.nn.functional as F
 
 import nets
 from symbols import ids_of
-from prep import log_mel50
+from prep import log_mel50, spoken_at
 from tokenizer import Tokenizer, is_held_out, load_features
 
 PROBE, HEADS = (1, 2, 3), 1     # layers whose first head is taught the alignment
@@ -40,8 +40,7 @@ def tokenize(path, data):
 
 def alignment(u, n):
     """Index of the phoneme spoken in the middle of each of n tokens; the row after the last one points at the end."""
-    t = (np.arange(n + 1) + 0.5) * 0.04
-    return torch.from_numpy(np.clip(np.searchsorted(u["start"], t, "right") - 1, 0, len(u["ph"]) - 1))
+    return torch.from_numpy(spoken_at(u, n + 1, 0.04))
 
 
 class Utterance:

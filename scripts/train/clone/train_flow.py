@@ -5,9 +5,11 @@
 Conditional flow matching (Lipman et al. 2023, straight paths) on random crops; the reference is a stretch of 1.3 to 6 s of another take of the speaker, so the
 timbre has to come through the reference encoder. Direct losses on a linear read-out of the features (dropped after training), of the mel and of the phoneme
 spoken, make the encoders useful before the estimator is. Two heads of the attention from codes to phonemes are taught the teacher's timing: left alone they stay nearly
-uniform, and words and tones then come out of the codes alone. Up to a share of an item's codes is replaced by random ones, so that text is worth reading. Loss: mean
-square of the velocity + 0.5 L1 of the read-out + 0.1 alignment + 0.05 cross-entropy of the phonemes. Merit: the first two, the share of frames whose attention is at the
-phoneme spoken or beside it and of those whose phoneme is read out, and the log-mel L1 of samples of 2 and 4 steps, on speakers never heard, given a reference of theirs, and given one of another speaker (which has to be clearly worse).
+uniform, and words and tones then come out of the codes alone. Up to a share of an item's codes is replaced by random ones, so that text is worth reading; half of the
+items have mel and reference coloured alike, so that the mean spectrum is taken from the reference. Loss: mean square of the velocity + 0.5 L1 of the read-out
++ 0.1 alignment + 0.05 cross-entropy of the phonemes. Merit: these, the share of frames whose attention is at the phoneme spoken or beside it and of those whose phoneme
+is read out, and the log-mel L1 of samples of 2 and 4 steps, on speakers never heard; velocity, read-out and samples also given another speaker's reference (which has to be
+clearly worse).
 """
 import math
 import os
@@ -24,6 +26,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import stage
 import nets
 from config import SIZES
+from prep import spoken_at
 from train_tokenizer import CloneTokenizer
 
 CROP, EDGE, REFERENCES = 64, 24, (128, 240, 400, 560)
@@ -61,8 +64,7 @@ class Data:
         self.mel = stage.Flat([t["mel"] for t in takes], device, torch.float16)
         self.codes = stage.Flat(codes, device, torch.int16)
         self.phonemes = stage.Flat([t["ph"] for t in takes], device, torch.int16)
-        at = [np.clip(np.searchsorted(t["start"], (np.arange(2 * len(c)) + 0.5) * 0.02, "right") - 1, 0, len(t["ph"]) - 1) for t, c in zip(takes, codes)]
-        self.at = stage.Flat([a.astype(np.int16) for a in at], device, torch.int16)   # the phoneme that is spoken at each feature frame
+        self.at = stage.Flat([spoken_at(t, 2 * len(c), 0.02).astype(np.int16) for t, c in zip(takes, codes)], device, torch.int16)
         self.others = stage.Others(takes, device)
         self.weights = self.codes.size.float() / self.codes.size.sum()
 
@@ -112,7 +114,7 @@ def losses(net, readout, b, x0, t, noise=0.0):
     known = at >= 0
     out["alignment"] = -torch.log(p.gather(2, at.clamp(min=0)[..., None])[..., 0].clamp(1e-4, 1.0))[known].mean()
     out["aligned"] = ((p.argmax(-1) - at).abs() <= 1)[known].float().mean()
-    at = at[:, torch.arange(mu.shape[1], device=at.device) * 8 // 15]          # of mel frames
+    at = at[:, nets.feature_frames(mu.shape[1], at.device)]
     known = at >= 0
     want, guess = ph.gather(1, at.clamp(min=0))[known], spoken[known]
     out["phoneme"] = F.cross_entropy(guess, want)

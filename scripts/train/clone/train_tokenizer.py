@@ -23,6 +23,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import stage
 import nets
 import zh_sounds
+from prep import spoken_at
 from symbols import IDS
 from tokenizer import Block, Tokenizer, phone_class, CLASSES as ENGLISH
 
@@ -77,8 +78,7 @@ def warps():
 
 def labels(t):
     """Class and tone per 20 ms; what is silent counts as silence."""
-    n = len(t["mel50"])
-    at = np.clip(np.searchsorted(t["start"], (np.arange(n) + 0.5) * 0.02, "right") - 1, 0, len(t["ph"]) - 1)
+    at = spoken_at(t, len(t["mel50"]), 0.02)
     cls, tone = CLASS_OF[t["ph"][at]].copy(), TONE_OF[t["ph"][at]].copy()
     silent = t["mel50"].astype(np.float32).max(1) < -7.4
     cls[silent], tone[silent] = 0, 0
