@@ -114,11 +114,10 @@ AcousticDrift acoustic_drift(const std::vector<float>& wanted, const std::vector
   return drift;
 }
 
-std::vector<float> guard_wave(const AcousticModel& model) {
+std::vector<float> guard_wave(const AcousticModel& model, const GuardSpeech& speech) {
   const c10::InferenceMode inference;
-  const auto speaker = model.make_speaker_from_mel(normal({kReferenceFrames, model.config().ref_bins}, 1) - 5.0);
-  AcousticStream stream = model.begin(ids(kPhonemes, model.config().phonemes), speaker, {.seed = kSeed});
-  return stream.push(ids(kTokens, model.config().codes), true);
+  AcousticStream stream = model.begin(speech.phonemes, speech.speaker, {.seed = kSeed});
+  return stream.push(speech.tokens, true);
 }
 
 std::vector<float> guard_wave(const VitsModel& model) {

@@ -14,6 +14,7 @@ namespace {
 
 constexpr std::array<std::string_view, 3> kSolvers{"euler", "midpoint", "heun"};
 constexpr int kMaxSteps = 128;
+constexpr double kMaxTemperature = 2.0;
 
 /// The whole of text as a number.
 std::optional<double> to_number(std::string_view text) {
@@ -56,6 +57,9 @@ FlowSchedule chosen_schedule(const FlowSchedule& own, const FlowChoice& choice) 
 
 std::vector<double> flow_times(const FlowSchedule& schedule) {
   if (const std::string fault = fault_of(schedule.grid); !fault.empty()) throw ModelError("flow grid: " + fault);
+  if (!(schedule.temperature >= 0.0 && schedule.temperature <= kMaxTemperature)) {
+    throw ModelError("flow temperature: got " + std::to_string(schedule.temperature) + ", wanted 0 .. 2");
+  }
   if (schedule.grid.kind == FlowGrid::Kind::list) return schedule.grid.times;
   if (schedule.steps < 1 || schedule.steps > kMaxSteps) {
     throw ModelError("flow steps: got " + std::to_string(schedule.steps) + ", wanted 1.." + std::to_string(kMaxSteps));

@@ -154,8 +154,8 @@ void GuardedDecoder::cure(const Fault& fault) {
     if (whole && given_out_ <= base_) keep = base_;
     const bool possible = keep == base_ || options_.can_rewind;
     // The last tokens before the limit, drawn again, come to the limit again.
-    const bool useful = (fault.verdict != Verdict::skip || keep <= onset) &&
-                        (fault.verdict != Verdict::babble || keep == base_);
+    const bool useful =
+        (fault.verdict != Verdict::skip || keep <= onset) && (fault.verdict != Verdict::babble || keep == base_);
     if (possible && useful && keep < drawn_.size()) {
       if (keep == base_ && !first_try_) {
         const auto from = drawn_.begin() + static_cast<std::ptrdiff_t>(base_);
@@ -215,16 +215,37 @@ std::optional<std::size_t> GuardedDecoder::next_word(std::size_t place) const {
   return i < all.size() ? std::optional(i) : std::nullopt;
 }
 
+std::vector<std::int32_t> say(const TokenModel& model, std::span<const std::int32_t> phonemes,
+                              const SamplingParams& sampling, std::size_t longest) {
+  const auto n_text = static_cast<std::int64_t>(phonemes.size());
+  const std::unique_ptr<TokenState> state = model.make_token_state(1, n_text + static_cast<std::int64_t>(longest) + 1);
+  const std::int64_t only = 0;
+  model.start_row(phonemes, {}, {}, *state, only);
+  Sampler sampler;
+  const SeededNoise noise(1);
+  std::vector<std::int32_t> said;
+  std::vector<float> logits;
+  while (said.size() < longest) {
+    logits.assign(state->logits().begin(), state->logits().end());
+    const Draw draw = sampler.draw(logits, said, sampling, noise, static_cast<std::int64_t>(said.size()));
+    if (draw.ends(model.config().eos())) break;
+    said.push_back(draw.token);
+    model.step_rows({&only, 1}, {&draw.token, 1}, *state);
+  }
+  return said;
+}
+
 std::optional<TokenState::Probe> find_alignment_head(const TokenModel& model, std::span<const std::int32_t> phonemes,
-                                                     std::span<const float> bert, std::span<const std::int32_t> tokens,
-                                                     const SamplingParams& sampling) {
+                                                     std::span<const float> bert,
+                                                     std::span<const std::int32_t> tokens) {
   constexpr std::int64_t kLongest = 100;  // tokens, enough to tell
   constexpr float kMass = 0.8F;           // of the attention that must lie on the text
   constexpr float kSharp = 0.4F;          // mean of the largest weight
   constexpr double kForward = 0.85;       // steps that go on by 0 to 3 phonemes
   constexpr double kCovered = 0.6;        // of the text that is passed, for the share of its tokens that were used
   const auto n_text = static_cast<std::int64_t>(phonemes.size());
-  if (n_text < 12) return std::nullopt;
+  const std::int64_t n = std::min(kLongest, static_cast<std::int64_t>(tokens.size()) - 1);
+  if (n_text < 12 || n < n_text) return std::nullopt;
   std::vector<TokenState::Probe> heads;
   for (std::int64_t layer = 0; layer < model.config().layers; ++layer) {
     for (std::int64_t head = 0; head < model.config().heads; ++head) heads.push_back({layer, head});
@@ -239,25 +260,9 @@ std::optional<TokenState::Probe> find_alignment_head(const TokenModel& model, st
   state.set_attention_probes(heads);
   const std::int64_t only = 0;
   model.start_row(phonemes, bert, {}, state, only);
-  Sampler sampler;
-  const SeededNoise noise(1);
-  std::vector<std::int32_t> said;
-  std::vector<float> logits;
-  std::int64_t n = 0;
-  while (n < kLongest) {
-    std::int32_t token = 0;
-    if (tokens.empty()) {
-      logits.assign(state.logits().begin(), state.logits().end());
-      const Draw draw = sampler.draw(logits, said, sampling, noise, n);
-      if (draw.ends(model.config().eos())) break;
-      token = draw.token;
-    } else {
-      if (static_cast<std::size_t>(n) + 1 >= tokens.size()) break;
-      token = tokens[static_cast<std::size_t>(n)];
-    }
-    said.push_back(token);
+  for (std::int64_t t = 0; t < n; ++t) {
+    const std::int32_t token = tokens[static_cast<std::size_t>(t)];
     model.step_rows({&only, 1}, {&token, 1}, state);
-    ++n;
     for (std::size_t i = 0; i < heads.size(); ++i) {
       const std::span<const float> row = state.attention(i).first(phonemes.size());
       const auto peak = std::max_element(row.begin(), row.end());
@@ -271,8 +276,7 @@ std::optional<TokenState::Probe> find_alignment_head(const TokenModel& model, st
       path.far = std::max(path.far, column);
     }
   }
-  if (n < n_text) return std::nullopt;
-  const double part = tokens.empty() ? 1.0 : static_cast<double>(n) / static_cast<double>(tokens.size());
+  const double part = static_cast<double>(n) / static_cast<double>(tokens.size());
   std::optional<TokenState::Probe> best;
   double best_weight = 0;
   for (std::size_t i = 0; i < heads.size(); ++i) {

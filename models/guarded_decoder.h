@@ -127,12 +127,15 @@ class GuardedDecoder {
   GuardReport report_;
 };
 
-/// The head whose attention follows the text best, or nothing when none does: found by speaking, with all heads
-/// watched. `tokens` are those of a recording that says `phonemes`; without, the model speaks them itself.
+/// The tokens, at most `longest`, that the model says `phonemes` with, of one fixed seed and without a prompt.
+[[nodiscard]] std::vector<std::int32_t> say(const TokenModel& model, std::span<const std::int32_t> phonemes,
+                                            const SamplingParams& sampling, std::size_t longest);
+
+/// The head whose attention follows the text best, or nothing when none does: found by reading `tokens`, which say
+/// `phonemes`, with all heads watched.
 [[nodiscard]] std::optional<TokenState::Probe> find_alignment_head(const TokenModel& model,
                                                                    std::span<const std::int32_t> phonemes,
                                                                    std::span<const float> bert,
-                                                                   std::span<const std::int32_t> tokens,
-                                                                   const SamplingParams& sampling);
+                                                                   std::span<const std::int32_t> tokens);
 
 }  // namespace tts

@@ -48,7 +48,7 @@ VoiceManifest with_flow(VoiceManifest m, const NetworkOptions& options) {
   return m;
 }
 
-/// "The quick brown fox jumps over the lazy dog", to find the head that follows a text.
+/// "The quick brown fox jumps over the lazy dog", for a model that is to show what it does without a recording.
 std::vector<std::int32_t> known_words(std::string_view separator) {
   std::vector<std::int32_t> phonemes;
   for (const std::string_view symbol :
@@ -60,13 +60,15 @@ std::vector<std::int32_t> known_words(std::string_view separator) {
   return phonemes;
 }
 
+constexpr std::size_t kKnownWordsTokens = 100;
+
 /// The networks of a model folder.
 struct Networks {
   /// `promised`: bytes that the slots of other models may still come to take.
   Networks(const VoiceManifest& m, const NetworkOptions& options, std::uint64_t promised)
       : t2s(make_token_model(m.t2s.config, WeightScope(load_weights(m.t2s.file), "model"), options.t2s,
                              options.device)),
-        acoustic(load_acoustic(with_flow(m, options), options)),
+        acoustic(load_acoustic(with_flow(m, options), options, *t2s)),
         flow_steps(flow_steps_of(with_flow(m, options))),
         row_bytes(t2s->row_bytes(kSlotPositions)),
         slots(*t2s, count_slots(m.id, options, *t2s, row_bytes, promised), kSlotPositions),
@@ -94,12 +96,17 @@ struct Networks {
   using Acoustic = std::variant<std::unique_ptr<const AcousticModel>, std::unique_ptr<const VitsModel>,
                                 std::unique_ptr<const CfmModel>, std::unique_ptr<const VitsWindows>,
                                 std::unique_ptr<const CfmWindows>>;
-  static Acoustic load_acoustic(const VoiceManifest& m, const NetworkOptions& options) {
+  static Acoustic load_acoustic(const VoiceManifest& m, const NetworkOptions& options, const TokenModel& t2s) {
     const PrecisionChoice wish = options.acoustic;
     if (!m.published) {
-      return make_guarded<AcousticModel>(wish, m.id, [&](Precision precision) {
-        return std::make_unique<const AcousticModel>(load_acoustic_model(m, precision));
-      });
+      return make_guarded<AcousticModel>(
+          wish, m.id,
+          [&](Precision precision) { return std::make_unique<const AcousticModel>(load_acoustic_model(m, precision)); },
+          [&](const AcousticModel& model) {
+            const std::vector<std::int32_t> words = known_words(m.word_separator);
+            return guard_wave(model,
+                              {words, say(t2s, words, m.t2s.sampling, kKnownWordsTokens), load_speaker(m, model)});
+          });
     }
     const WeightScope weights(load_weights(m.acoustic.file));
     const bool flow = uses_flow_matching(m.published->form);
@@ -186,8 +193,10 @@ class ManifestVoice final : public Voice {
       PreparedReference reference = load_reference(manifest);
       prompt_ = {std::move(reference.prompt_tokens), std::move(reference.prompt_phonemes), {}};
       // There need not be a recording to look at: the model speaks itself.
-      head_ = networks_->find_head(
-          [&] { return find_alignment_head(t2s(), known_words(word_separator_), {}, {}, sampling_); });
+      head_ = networks_->find_head([&] {
+        const std::vector<std::int32_t> words = known_words(word_separator_);
+        return find_alignment_head(t2s(), words, {}, say(t2s(), words, sampling_, kKnownWordsTokens));
+      });
     }
     std::visit(
         [&](const auto& model) {
@@ -295,7 +304,7 @@ class ManifestVoice final : public Voice {
                std::move(reference.prompt_bert)};
     if (prompt_.tokens.empty()) return;
     head_ = networks_->find_head(
-        [&] { return find_alignment_head(t2s(), prompt_.phonemes, prompt_.bert, prompt_.tokens, sampling_); });
+        [&] { return find_alignment_head(t2s(), prompt_.phonemes, prompt_.bert, prompt_.tokens); });
   }
 
   const VoiceInfo info_;

@@ -101,6 +101,7 @@ TEST_SUITE("models/cfm") {
     CHECK(flow_times({.steps = 8, .grid = grid("cosine")}) == flow_times({.steps = 8, .grid = grid("sway")}));
     CHECK(flow_times({.steps = 2, .grid = grid("cosine")})[1] == doctest::Approx(1.0 - std::sqrt(0.5)));
     for (const int steps : {0, -1, 129}) CHECK_THROWS_AS((void)flow_times({.steps = steps}), ModelError);
+    for (const double t : {-0.1, 2.1, std::nan("")}) CHECK_THROWS_AS((void)flow_times({.temperature = t}), ModelError);
     FlowGrid falling{.kind = FlowGrid::Kind::list, .sway = 0, .times = {0, 0.5, 0.5, 1}};
     CHECK_THROWS_AS((void)flow_times({.grid = falling}), ModelError);
   }

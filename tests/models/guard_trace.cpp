@@ -83,7 +83,8 @@ int main(int argc, char** argv) {
   words.languages = manifest->languages;
   words.word_separator = manifest->word_separator;
   const auto calibration = frontend.phonemize("The quick brown fox jumps over the lazy dog by the river.", words);
-  const auto head = tts::find_alignment_head(t2s, calibration.phonemes, {}, {}, manifest->t2s.sampling);
+  const auto head = tts::find_alignment_head(t2s, calibration.phonemes, {},
+                                             tts::say(t2s, calibration.phonemes, manifest->t2s.sampling, 120));
   if (head) {
     std::printf("# layer %d head %d follows the text\n", static_cast<int>(head->layer), static_cast<int>(head->head));
   }

@@ -250,8 +250,12 @@ TEST_SUITE("models/guarded_decoder") {
     words.word_separator = manifest->word_separator;
     const auto phonemes = [&](const std::string& text) { return frontend.phonemize(text, words).phonemes; };
 
-    const auto head = find_alignment_head(t2s, phonemes("The quick brown fox jumps over the lazy dog."), {}, {},
-                                          manifest->t2s.sampling);
+    const auto fox = phonemes("The quick brown fox jumps over the lazy dog.");
+    const auto said = say(t2s, fox, manifest->t2s.sampling, 100);
+    CHECK(said.size() > fox.size());
+    CHECK(said.size() < 100);
+    CHECK(say(t2s, fox, manifest->t2s.sampling, 20) == std::vector(said.begin(), said.begin() + 20));
+    const auto head = find_alignment_head(t2s, fox, {}, said);
     REQUIRE(head);
     CHECK(head->head == 0);
 
