@@ -62,6 +62,8 @@ def from_takes(a):
         u = dict(pair(take["ph"], tokens), reference=torch.from_numpy(takes[other]["mel"][:400]))
         (held if stage.is_held_out(take["id"]) else train).append(u)
     random.Random(0).shuffle(held)
+    if not held and len(train) > 1:                                            # of a handful one, too
+        held.append(train.pop())
     return train, held
 
 

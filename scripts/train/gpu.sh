@@ -18,8 +18,8 @@ usage: scripts/train/gpu.sh --text DIR --styles DIR [--work DIR] [--minutes M] [
   --python PY     interpreter with torch, numpy, scipy, tqdm, safetensors, onnx and onnxruntime (default: python3)
 
 Where the teacher's packages cannot be installed, SONORANT_TEACHER names a folder with its model.onnx, model.sha256 and vocab.json.
-Shares of --minutes: waveforms of the teacher 6 %, reader of mels 4 %, reading 8 %, tokenizer 16 %, then flow, vocoder and T2S at once 50 % with
-more waveforms beside them, export and figures the rest. A call that is cut short loses two minutes at most: call it again with the same options.
+Shares of --minutes: waveforms of the teacher 6 %, reader of mels 4 %, reading 8 %, tokenizer 16 %, then flow, vocoder and T2S at once 46 % with
+more waveforms beside them, 6 % for two flow steps in place of four and, at once, the vocoder on that flow's mels, export and figures the rest. A call that is cut short loses two minutes at most: call it again with the same options.
 TXT
 }
 
@@ -83,6 +83,7 @@ once() {
   touch "$work/$name.done"
 }
 
+softness=0.5                        # of the noise that the flow starts from
 unseen=24 many=4000 real_takes=6 read_takes=12 positions=48000 wide=192 crops=192 clips=48 rehearse=()
 if [ "$cuda" = cpu ]; then positions=2400 wide=20 crops=12 clips=8; fi
 if [ -n "$small" ]; then unseen=2 many=3 real_takes=2 read_takes=2 rehearse=(--small); fi
@@ -95,11 +96,11 @@ reader() {
 reading() { crew "$1" "$cores" read --text "$text" --styles "$styles" --reader "$work/reader.pt" --out "$work/read" --speakers "$many" --takes "$read_takes"; }
 # stage NAME PERCENT OPTION...: one stage until its budget or this call's time is used; true when the budget is.
 stage() {
-  local name=$1 budget rest
+  local name=$1 budget rest script=${1%_own}
   budget=$("$python" -c "print(0.01 * $2 * $minutes)")
   shift 2
   rest=$("$python" -c "print(max(0.2, ($(left) - 40) / 60))")               # export takes the rest of the call
-  "$python" "$here/clone/train_$name.py" --out "$work/ck/$name.pt" --budget "$budget" --slice "$rest" --every 3 --device "$cuda" "${rehearse[@]}" "$@" >>"$work/ck/$name.log" 2>&1
+  "$python" "$here/clone/train_$script.py" --out "$work/ck/$name.pt" --budget "$budget" --slice "$rest" --every 3 --device "$cuda" "${rehearse[@]}" "$@" >>"$work/ck/$name.log" 2>&1
   [ -n "$small" ] || "$python" -c "
 import json, sys
 row = json.loads(open('$work/ck/$name.pt.jsonl').read().splitlines()[-1])
@@ -112,11 +113,11 @@ finished() { # NAME COMMAND...: a stage, whose mark is set when its budget is us
 }
 training() {
   local tokens=(--tokens "$work/ck/tokenizer.pt") pids=() k
-  finished flow stage flow 50 "${data[@]}" "${tokens[@]}" --batch "$crops" --size "$size" --lr 1.2e-3 --ema 0.999 ${start:+--start "$start/voice/acoustic.safetensors"} &
+  finished flow stage flow 46 "${data[@]}" "${tokens[@]}" --batch "$crops" --size "$size" --lr 1.2e-3 --ema 0.999 ${start:+--start "$start/voice/acoustic.safetensors"} &
   pids+=($!)
-  finished t2s stage t2s 50 "${data[@]}" "${tokens[@]}" --positions "$positions" --size "$size" --lr 1.2e-3 --ema 0.999 ${start:+--start "$start/voice/t2s.safetensors"} &
+  finished t2s stage t2s 46 "${data[@]}" "${tokens[@]}" --positions "$positions" --size "$size" --lr 1.2e-3 --ema 0.999 ${start:+--start "$start/voice/t2s.safetensors"} &
   pids+=($!)
-  finished vocoder stage vocoder 45 --takes "$work/real" --unseen "$work/unseen_real" --batch "$clips" --lr 1e-3 --ema 0.999 ${start:+--start "$start/voice/vocoder.safetensors"} &
+  finished vocoder stage vocoder 42 --takes "$work/real" --unseen "$work/unseen_real" --batch "$clips" --lr 1e-3 --ema 0.999 ${start:+--start "$start/voice/vocoder.safetensors"} &
   pids+=($!)
   if [ -z "$small" ] && [ ! -e "$work/waves.done" ]; then
     real "$(share 30)" $((cores > 6 ? cores - 5 : 1))
@@ -127,13 +128,45 @@ training() {
     [ -e "$work/$k.done" ] || { note "$k has minutes left; call again"; tail -n 3 "$work/ck/$k.log"; }
   done
 }
+# folder NAME VOCODER OPTION...: what is trained as a voice folder.
+folder() {
+  "$python" "$here/clone/export_voice.py" --tokens "$work/ck/tokenizer.pt" --flow "$work/ck/flow.pt" --vocoder "$work/ck/$2.pt" --t2s "$work/ck/t2s.pt" --flow-temperature "$softness" \
+    --takes "$work/real" --voice "$(basename "$(find "$work/real" -name 'en*.pt' | sort | head -n 1)" .pt)" --out "$work/$1" "${@:3}"
+}
+two_steps() {
+  rm -rf "$work/four" "$work/voice" "$work"/voice.pt*
+  folder four vocoder --steps 4 &&
+    "$python" "$here/../compress/data.py" takes --takes "$work/real" --tokens "$work/ck/tokenizer.pt" --out "$work/pairs.pt" &&
+    "$python" "$here/../compress/distil_flow.py" --model "$work/four" --pairs "$work/pairs.pt" --out "$work/voice" --steps 2 --teacher-steps 4 --softest 0.4 \
+    --budget "$("$python" -c "print(0.06 * $minutes if not '$small' else 0.2)")" --device "$cuda" >"$work/ck/two_steps.log" 2>&1
+}
+own_vocoder() {
+  stage vocoder_own 6 --takes "$work/real" --unseen "$work/unseen_real" --batch "$clips" --lr 4e-4 --start "$work/ck/vocoder.pt" --flow "$work/ck/flow.pt" --tokens "$work/ck/tokenizer.pt" \
+    --flow-temperature "$softness"
+}
+finishing() {
+  local pids=() k
+  finished two_steps two_steps &
+  pids+=($!)
+  finished vocoder_own own_vocoder &
+  pids+=($!)
+  for k in "${pids[@]}"; do wait "$k" || true; done
+}
+# The folder with the flow of two steps and the vocoder that knows its mels; without them what there is.
 export_voice() {
-  "$python" "$here/clone/export_voice.py" --tokens "$work/ck/tokenizer.pt" --flow "$work/ck/flow.pt" --vocoder "$work/ck/vocoder.pt" --t2s "$work/ck/t2s.pt" \
-    --takes "$work/real" --voice "$(basename "$(find "$work/real" -name 'en*.pt' | sort | head -n 1)" .pt)" --out "$work/voice"
+  local name=vocoder
+  if [ -s "$work/ck/vocoder_own.pt" ]; then name=vocoder_own; fi
+  folder last "$name" --steps 4
+  if [ -e "$work/two_steps.done" ]; then
+    cp "$work/last/vocoder.safetensors" "$work/voice/"
+  else
+    rm -rf "$work/voice"
+    mv "$work/last" "$work/voice"
+  fi
   tar -C "$work" -czf - voice | split -b 15000000 -d -a 1 - "$out/voice.tgz."
 }
 figures() {
-  for k in tokenizer flow vocoder t2s; do
+  for k in tokenizer flow vocoder t2s vocoder_own; do
     [ -s "$work/ck/$k.pt.jsonl" ] || continue
     printf '%s: ' "$k"
     tail -n 1 "$work/ck/$k.pt.jsonl"
@@ -169,6 +202,10 @@ fi
 if [ ! -e "$work/flow.done" ] || [ ! -e "$work/t2s.done" ] || [ ! -e "$work/vocoder.done" ]; then
   note "flow, T2S and vocoder at once"
   training
+fi
+if [ -e "$work/flow.done" ] && [ -e "$work/vocoder.done" ] && [ -e "$work/t2s.done" ] && [ "$(left)" -gt "$("$python" -c "print(int(3.6 * $minutes) + 40)")" ]; then
+  note "two flow steps, vocoder on the flow's mels"
+  finishing
 fi
 note "export"
 if [ -s "$work/ck/flow.pt" ] && [ -s "$work/ck/t2s.pt" ] && [ -s "$work/ck/vocoder.pt" ]; then export_voice; fi

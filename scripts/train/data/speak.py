@@ -272,7 +272,7 @@ def fit(a):
     data = [t for p in sorted(glob.glob(f"{a.real}/*.pt")) for t in torch.load(p, weights_only=False)]
     for t in data:
         t["f0s"] = trunk_f0(t)
-    held, train = data[::20], [t for i, t in enumerate(data) if i % 20]
+    held, train = ([t for t in data if corpus.held_out(t["id"], 13) == wanted] for wanted in (True, False))
     weights = np.array([len(t["mel50"]) for t in train], float)
     weights /= weights.sum()
     net = Reader().to(device)
