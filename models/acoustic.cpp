@@ -70,7 +70,7 @@ AcousticModel::AcousticModel(const WeightScope& acoustic, const AcousticConfig& 
 
 AcousticModel::Speaker AcousticModel::make_speaker(const at::Tensor& ge) const {
   const c10::InferenceMode inference;
-  return {ge, features_.prepare(ge)};
+  return {ge, features_.prepare(ge), {}};
 }
 
 AcousticModel::Speaker AcousticModel::make_speaker_from_mel(const at::Tensor& mel) const {
@@ -87,6 +87,7 @@ AcousticStream AcousticModel::begin(std::span<const std::int32_t> phonemes, cons
     const AcousticWork work(&AcousticTimes::encoder);
     stream.ge_ = speaker.ge;
     stream.prepared_ = speaker.prepared;
+    stream.mel_shift_ = speaker.mel_shift;
     stream.text_ = encoder_.encode_text(to_index(phonemes));
   }
   const AcousticWork work(&AcousticTimes::flow);
@@ -95,6 +96,12 @@ AcousticStream AcousticModel::begin(std::span<const std::int32_t> phonemes, cons
   stream.flow_ = flow_.initial_state(flow == config_.flow ? schedule_ : flow_.make_schedule(flow), options.seed);
   stream.vocoder_ = vocoder_.initial_state(options.seed);
   return stream;
+}
+
+at::Tensor AcousticModel::make_mel(std::span<const std::int32_t> tokens, std::span<const std::int32_t> phonemes,
+                                   const Speaker& speaker) const {
+  const c10::InferenceMode inference;
+  return begin(phonemes, speaker, {}).make_mel(tokens, true);
 }
 
 std::optional<std::int64_t> AcousticModel::first_audio_tokens() const {
@@ -191,8 +198,7 @@ at::Tensor AcousticStream::condition(bool last) {
   return mu;
 }
 
-std::vector<float> AcousticStream::push(std::span<const std::int32_t> tokens, bool last) {
-  const c10::InferenceMode inference;
+at::Tensor AcousticStream::make_mel(std::span<const std::int32_t> tokens, bool last) {
   if (done_) {
     throw ModelError("acoustic stream: got tokens after the last, wanted none");
   }
@@ -205,11 +211,14 @@ std::vector<float> AcousticStream::push(std::span<const std::int32_t> tokens, bo
     resample(last);
     mu = condition(last);
   }
-  at::Tensor mel;
-  {
-    const AcousticWork work(&AcousticTimes::flow);
-    mel = denormalize_mel(model_->flow_.step(mu, flow_));
-  }
+  const AcousticWork work(&AcousticTimes::flow);
+  return denormalize_mel(model_->flow_.step(mu, flow_));
+}
+
+std::vector<float> AcousticStream::push(std::span<const std::int32_t> tokens, bool last) {
+  const c10::InferenceMode inference;
+  at::Tensor mel = make_mel(tokens, last);
+  if (mel_shift_.defined()) mel = mel + mel_shift_;
   const AcousticWork work(&AcousticTimes::vocoder);
   return last ? model_->vocoder_.finish(mel, vocoder_) : model_->vocoder_.step(mel, vocoder_);
 }

@@ -53,6 +53,8 @@ class AcousticStream final : public TokenRenderer {
  private:
   friend class AcousticModel;
   explicit AcousticStream(const AcousticModel& model) : model_(&model) {}
+  /// Log mel [frames, bands] of what these tokens complete.
+  [[nodiscard]] at::Tensor make_mel(std::span<const std::int32_t> tokens, bool last);
   void encode(bool last);
   void resample(bool last);
   [[nodiscard]] at::Tensor condition(bool last);
@@ -63,6 +65,7 @@ class AcousticStream final : public TokenRenderer {
   double speed_ = 1.0;
   CausalFlow::State flow_;
   SourceFilterVocoder::State vocoder_;
+  at::Tensor mel_shift_;
   FrameBuffer code_frames_;       ///< quantiser output, 50 Hz
   std::int64_t encoded_ = 0;      ///< code frames encoded
   FrameBuffer encoder_frames_;    ///< enc_p output, 50 Hz, at speed 1
@@ -107,8 +110,9 @@ class AcousticModel {
 
   /// A speaker, made once per voice.
   struct Speaker {
-    at::Tensor ge;        ///< [mrte_dim]
-    at::Tensor prepared;  ///< wns1's conditioning
+    at::Tensor ge;         ///< [mrte_dim]
+    at::Tensor prepared;   ///< wns1's conditioning
+    at::Tensor mel_shift;  ///< [bands], added to every frame of the mel (models/mel_shift.h); undefined: none
   };
   [[nodiscard]] Speaker make_speaker(const at::Tensor& ge) const;
   /// From reference audio: log mel [frames, ref_bins], natural logarithm, not normalised.
@@ -118,6 +122,10 @@ class AcousticModel {
   /// their range.
   [[nodiscard]] AcousticStream begin(std::span<const std::int32_t> phonemes, const Speaker& speaker,
                                      const AcousticOptions& options) const;
+
+  /// The log mel [frames, bands] that becomes of a whole utterance, before `speaker.mel_shift`. Throws as begin() does.
+  [[nodiscard]] at::Tensor make_mel(std::span<const std::int32_t> tokens, std::span<const std::int32_t> phonemes,
+                                    const Speaker& speaker) const;
 
   /// Tokens after which push() first returns samples at speed 1; nothing for a model without an attention window.
   [[nodiscard]] std::optional<std::int64_t> first_audio_tokens() const;

@@ -11,6 +11,7 @@
 
 #include <simdjson.h>
 
+#include "models/mel_shift.h"
 #include "src/core/safetensors.h"
 
 namespace tts {
@@ -611,7 +612,13 @@ AcousticModel::Speaker load_speaker(const VoiceManifest& manifest, const Acousti
     return model.make_speaker(tensors->get("ge", {manifest.acoustic.config.mrte_dim}));
   }
   if (const TensorView* mel = file->find("mel"); mel != nullptr && mel->shape.size() == 2) {
-    return model.make_speaker_from_mel(tensors->get("mel", {mel->shape[0], manifest.acoustic.config.ref_bins}));
+    AcousticModel::Speaker speaker =
+        model.make_speaker_from_mel(tensors->get("mel", {mel->shape[0], manifest.acoustic.config.ref_bins}));
+    if (file->find("mel_shift") != nullptr) {
+      speaker.mel_shift = tensors->get("mel_shift", {manifest.acoustic.config.estimator.mel});
+      check_mel_shift(speaker.mel_shift);
+    }
+    return speaker;
   }
   throw ModelError(manifest.reference.string() + ": wanted a tensor \"ge\" [" +
                    std::to_string(manifest.acoustic.config.mrte_dim) + "] or \"mel\" [frames, " +

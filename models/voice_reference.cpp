@@ -173,6 +173,7 @@ Result<void> save_reference(const std::filesystem::path& file, const PreparedRef
     add_floats("speaker_embedding." + std::to_string(i), reference.references[i].embedding);
   }
   add_floats("mel", reference.mel);
+  add_floats("mel_shift", reference.mel_shift);
   return write_safetensors(file, tensors);
 }
 

@@ -25,6 +25,7 @@
 #include "models/huggingface.h"
 #include "models/manifest.h"
 #include "models/mel.h"
+#include "models/mel_shift.h"
 #include "models/semantic_tokenizer.h"
 #include "models/starter_tokenizer.h"
 #include "models/voice_reference.h"
@@ -331,6 +332,10 @@ class StarterPreparation {
     const at::Tensor tokens = tokenizer.encode((tokenizer.mel(wave) - gain).clamp_min(kFloor)).contiguous();
     const auto* data = tokens.data_ptr<std::int64_t>();
     out.prompt_tokens.assign(data, data + tokens.numel());
+    tell("timbre");
+    const AcousticModel model = load_acoustic_model(m_);
+    const auto speaker = model.make_speaker_from_mel(out.mel);
+    out.mel_shift = mel_shift(out.mel, model.make_mel(out.prompt_tokens, out.prompt_phonemes, speaker));
     return out;
   }
 

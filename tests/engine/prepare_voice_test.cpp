@@ -8,6 +8,7 @@
 #include <set>
 #include <thread>
 
+#include "models/mel_shift.h"
 #include "src/engine/engine.h"
 #include "tests/app/temporary_folder.h"
 #include "tests/audio/signals.h"
@@ -312,6 +313,20 @@ TEST_SUITE("engine/prepare_voice") {
     options.word_separator = "SP";
     CHECK(got.prompt_phonemes == frontend().phonemize(r.text, options).phonemes);
     CHECK(fs::file_size(shelf.voices() / "ann" / "reference.safetensors") > 300 * 100 * 4);
+    // Its mels get the mean spectrum of the recording.
+    const auto manifest = load_manifest(shelf.voices() / "ann");
+    REQUIRE(manifest);
+    const AcousticModel acoustic = load_acoustic_model(*manifest);
+    const AcousticModel::Speaker speaker = load_speaker(*manifest, acoustic);
+    REQUIRE(speaker.mel_shift.defined());
+    const at::Tensor recorded = load_weights(manifest->reference)->get("mel", {300, 100});
+    const at::Tensor spoken = acoustic.make_mel(got.prompt_tokens, got.prompt_phonemes, speaker);
+    CHECK(at::allclose(speaker.mel_shift, mel_shift(recorded, spoken), 1e-4, 1e-4));
+    const auto off = [&](const at::Tensor& mel) {
+      const at::Tensor away = mel.mean(0) - recorded.mean(0);
+      return (away - away.mean()).abs().mean().item<double>();
+    };
+    CHECK(off(spoken + speaker.mel_shift) < 0.6 * off(spoken));
 
     EngineConfig config;
     config.voices_dir = shelf.voices();

@@ -222,6 +222,20 @@ TEST_SUITE("models/acoustic") {
     }
   }
 
+  TEST_CASE("a shift is added to the mel of every frame, in any chunking") {
+    Golden g;
+    const AcousticModel::Speaker plain = g.speaker;
+    const at::Tensor mel = g.model.make_mel(g.codes, g.phonemes, plain);
+    CHECK((mel.sizes().vec() == std::vector<std::int64_t>{kFrames, 100}));
+    g.speaker.mel_shift = at::linspace(-0.3, 0.5, 100);
+    SourceFilterVocoder::State state = g.vocoder.initial_state(0);
+    const std::vector<float> whole = run(g, kTokens, {});
+    CHECK(distance(whole, g.vocoder.finish(mel + g.speaker.mel_shift, state)) < 1e-5);
+    for (const std::int64_t chunk : {1, 2, 5, 8}) CHECK(distance(run(g, chunk, {}), whole) < 1e-5);
+    g.speaker = plain;
+    CHECK(distance(run(g, kTokens, {}), whole) > 0.1);
+  }
+
   TEST_CASE("mel frames in any chunking give the samples of one pass") {
     const Golden g;
     const at::Tensor mel = g.floats("vocoder_mel", {40, 100});

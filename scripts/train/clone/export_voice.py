@@ -2,7 +2,7 @@
 
     export_voice.py --tokens F --flow F --vocoder F --t2s F --takes DIR --voice SPEAKER --out DIR [--id NAME] [--steps 4] [--gain-db 5.7] [--no-prompt]
 
-The reference is the take of that speaker (in --takes) whose length is nearest to 5 s. Refuses when a network holds a value that is not finite or the folder would be
+The reference is the take of that speaker (in --takes) whose length is nearest to 5 s; the mel is matched to it (mel_shift.py). Refuses when a network holds a value that is not finite or the folder would be
 larger than 60 MB.
 """
 import os
@@ -14,7 +14,9 @@ from safetensors.torch import save_file
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-import stage
+import stage  # first: the path of the other scripts
+import mel_shift
+import nets
 from config import SIZES
 from export import half, options, write
 from train_flow import tokenize
@@ -56,7 +58,9 @@ def main():
     save_file(half(encoder), f"{a.out}/tokenizer.safetensors")
     take = reference_take(stage.load_takes(a.takes), a.voice)
     codes, _ = tokenize(a.tokens, [take], torch.device("cpu"))
-    reference = {"mel": torch.from_numpy(np.ascontiguousarray(take["mel"], np.float32))}
+    net = nets.AcousticModel(sizes["acoustic"]).eval()
+    net.load_state_dict(flow["net"])
+    reference = {"mel": torch.from_numpy(np.ascontiguousarray(take["mel"], np.float32)), "mel_shift": mel_shift.of_take(net, take, codes[0], a.steps, a.flow_temperature)}
     if not a.no_prompt:
         reference.update(prompt_tokens=torch.from_numpy(codes[0].astype(np.int32)), prompt_phonemes=torch.from_numpy(take["ph"].astype(np.int32)))
     size = write(a, a.languages.split(","), sizes, checked(t2s["net"], "T2S"), checked(flow["net"], "flow"), checked(vocoder["net"], "vocoder"), reference,

@@ -1,6 +1,7 @@
-"""Golden tensors of the cloning voice's tokenizer for tests/models/starter_tokenizer_test.cpp: a small one with random weights, a mel, its tokens and its level.
+"""Golden tensors of what the cloning voice has beside the networks of nets.py, for tests/models: starter_tokenizer.safetensors (a small one with random
+weights, a mel, its tokens and its level) and mel_shift.safetensors (two mels, what has to be added to one).
 
-    clone/golden.py [--out FILE]
+    clone/golden.py [--out DIR]
 """
 import argparse
 import os
@@ -13,18 +14,33 @@ from safetensors.torch import save_file
 sys.path[:0] = [os.path.dirname(os.path.abspath(__file__))]
 
 import stage  # noqa: F401  (the path of the other scripts)
+import mel_shift
 import nets
 from prep import log_mel50
 from speak import level_of
 from train_tokenizer import CloneTokenizer
 
 
+def write(tensors, path):
+    save_file({k: v.contiguous() for k, v in tensors.items()}, path)
+    print(f"{path}: {path.stat().st_size} bytes")
+
+
+def matching(path):
+    torch.manual_seed(4)
+    loudness = torch.sin(torch.arange(64) / 5)[:, None] * 2
+    made = -5 + loudness + torch.randn(64, 12)
+    recorded = made * torch.linspace(0.7, 1.6, 12) + torch.randn(64, 12) * 0.2 + 0.4
+    write(dict(recorded=recorded, made=made, shift=mel_shift.between(recorded, made)), path)
+
+
 @torch.no_grad()
 def main():
     root = Path(__file__).resolve().parents[3]
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ap.add_argument("--out", type=Path, default=root / "tests/data/golden/starter_tokenizer.safetensors")
+    ap.add_argument("--out", type=Path, default=root / "tests/data/golden")
     a = ap.parse_args()
+    matching(a.out / "mel_shift.safetensors")
     torch.manual_seed(3)
     net = CloneTokenizer(dim=32, codes=48, code_dim=8).eval()
     net.embed.copy_(torch.randn_like(net.embed) * 0.3)
@@ -42,8 +58,8 @@ def main():
     out["quantizer.vq.layers.0._codebook.embed"] = net.embed.half()
     out.update(wave=wave.half(), mel=mel[:6].clone(), tokens=torch.where(keep, net.nearest(z), -1).int(),
                level=torch.tensor([level_of(nets.log_mel(wave[None])[0].T)]))
-    save_file({k: v.contiguous() for k, v in out.items()}, a.out)
-    print(f"{a.out}: {int(keep.sum())} of {len(keep)} tokens, {a.out.stat().st_size} bytes")
+    print(f"{int(keep.sum())} of {len(keep)} tokens are clear")
+    write(out, a.out / "starter_tokenizer.safetensors")
 
 
 if __name__ == "__main__":

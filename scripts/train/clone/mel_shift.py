@@ -1,0 +1,29 @@
+"""From the mean spectrum of what the flow makes of a speaker to that of the recording: models/mel_shift.h, for the voice that is exported."""
+import torch
+
+import nets
+
+RANGE, MOST, LEAST_FRAMES = 4.0, 1.0, 25
+
+
+def between(recorded, made):
+    """Log mels [frames, bands] of the same words -> [bands], what has to be added to the second."""
+    level = torch.logsumexp(2 * recorded, 1) / 2
+    loud = level > level.max() - RANGE
+    if loud.sum() < LEAST_FRAMES:
+        raise ValueError(f"{int(loud.sum())} frames are loud, wanted {LEAST_FRAMES}")
+    have = made[loud]
+    shift = (recorded[loud].mean(0) - have.mean(0)).clamp(-MOST, MOST)
+    return shift - (torch.logsumexp(2 * (have + shift), (0, 1)) - torch.logsumexp(2 * have, (0, 1))) / 2        # as loud as it was
+
+
+@torch.no_grad()
+def of_take(net, take, codes, steps, temperature):
+    """For a take that is the reference of a voice; codes [N] are the take's own. net: nets.AcousticModel in eval mode."""
+    recorded = torch.from_numpy(take["mel"].astype("float32"))
+    ph = torch.from_numpy(take["ph"].astype("int64"))[None]
+    mu = net.features(torch.from_numpy(codes.astype("int64"))[None], ph, torch.tensor([ph.shape[1]]), net.ref_enc(nets.normalise_mel(recorded[None])))
+    noise = torch.randn(1, mu.shape[1], nets.N_MEL, generator=torch.Generator().manual_seed(0)) * temperature
+    made = nets.denormalise_mel(net.sample(mu, noise, steps))[0]
+    n = min(len(recorded), len(made))
+    return between(recorded[:n], made[:n])
