@@ -1,6 +1,6 @@
 #include "src/text/cut.h"
 
-#include <chrono>
+#include <ctime>
 #include <string>
 #include <vector>
 
@@ -63,9 +63,9 @@ TEST_SUITE("text/cut") {
       CAPTURE(piece);
       std::string text;
       while (text.size() < 100'000) text += piece;
-      const auto start = std::chrono::steady_clock::now();
+      const std::clock_t start = std::clock();  // of the processor, so that other programs do not count
       for (int method = 0; method < 6; ++method) (void)cut(text, static_cast<CutMethod>(method));
-      CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(5));
+      CHECK(static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC < 5.0);
     }
   }
 }
