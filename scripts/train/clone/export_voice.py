@@ -22,7 +22,7 @@ from export import half, options, write
 from train_flow import tokenize
 from train_tokenizer import CODE_DIM, DIM
 
-LIMIT_MB = 60
+LIMIT_MB, NEPER_DB = 60, 8.685889638
 
 
 def checked(state, what):
@@ -46,6 +46,7 @@ def main():
     ap.add_argument("--takes", nargs="+", required=True)
     ap.add_argument("--languages", default="en,zh")
     ap.add_argument("--no-prompt", action="store_true", help="the voice itself speaks without a prompt, which is sooner; clones have theirs")
+    ap.add_argument("--own-gain-db", type=float, default=0.0, help="on top of --gain-db, of the voice itself and not of its clones")
     a = ap.parse_args()
     os.makedirs(a.out, exist_ok=True)
     load = lambda p: torch.load(p, map_location="cpu")
@@ -60,7 +61,7 @@ def main():
     codes, _ = tokenize(a.tokens, [take], torch.device("cpu"))
     net = nets.AcousticModel(sizes["acoustic"]).eval()
     net.load_state_dict(flow["net"])
-    reference = {"mel": torch.from_numpy(np.ascontiguousarray(take["mel"], np.float32)), "mel_shift": mel_shift.of_take(net, take, codes[0], a.steps, a.flow_temperature)}
+    reference = {"mel": torch.from_numpy(np.ascontiguousarray(take["mel"], np.float32)), "mel_shift": mel_shift.of_take(net, take, codes[0], a.steps, a.flow_temperature) + a.own_gain_db / NEPER_DB}
     if not a.no_prompt:
         reference.update(prompt_tokens=torch.from_numpy(codes[0].astype(np.int32)), prompt_phonemes=torch.from_numpy(take["ph"].astype(np.int32)))
     size = write(a, a.languages.split(","), sizes, checked(t2s["net"], "T2S"), checked(flow["net"], "flow"), checked(vocoder["net"], "vocoder"), reference,
