@@ -102,10 +102,10 @@ struct Networks {
       return make_guarded<AcousticModel>(
           wish, m.id,
           [&](Precision precision) { return std::make_unique<const AcousticModel>(load_acoustic_model(m, precision)); },
-          [&](const AcousticModel& model) {
-            const std::vector<std::int32_t> words = known_words(m.word_separator);
-            return guard_wave(model,
-                              {words, say(t2s, words, m.t2s.sampling, kKnownWordsTokens), load_speaker(m, model)});
+          [&, words = known_words(m.word_separator),
+           said = std::vector<std::int32_t>()](const AcousticModel& model) mutable {
+            if (said.empty()) said = say(t2s, words, m.t2s.sampling, kKnownWordsTokens);
+            return guard_wave(model, {words, said, load_speaker(m, model)});
           });
     }
     const WeightScope weights(load_weights(m.acoustic.file));
