@@ -1,23 +1,28 @@
 #include "models/bf16_kernels.h"
 
+#include "models/bf16_kernels_impl.h"
+
 namespace tts {
 
+std::vector<const Bf16Kernels*> supported_bf16_kernels() {
+  std::vector<const Bf16Kernels*> found;
 #if defined(__x86_64__)
-[[nodiscard]] const Bf16Kernels& bf16_kernels_avx512();
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bf16")) {
+    found.push_back(&bf16_kernels_avx512());
+  }
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back(&bf16_kernels_avx2());
 #endif
+  return found;
+}
 
 const Bf16Kernels* bf16_kernels() {
-#if defined(__x86_64__)
-  static const bool able = [] {
-    __builtin_cpu_init();
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512bf16");
+  static const Bf16Kernels* const best = [] {
+    const auto all = supported_bf16_kernels();
+    return all.empty() ? nullptr : all.front();
   }();
-  return able ? &bf16_kernels_avx512() : nullptr;
-#else
-  return nullptr;
-#endif
+  return best;
 }
 
 }  // namespace tts

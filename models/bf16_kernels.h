@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "models/bf16.h"
 
@@ -36,8 +37,10 @@ struct FloatBlock {
   std::int64_t columns = 0;  ///< a multiple of 16, but in round()
 };
 
-/// The loops of the bfloat16 path, for CPUs with AVX512-BF16. Single-threaded and without state.
+/// The loops of the bfloat16 path for one instruction set. Single-threaded and without state.
 struct Bf16Kernels {
+  const char* name;  ///< "avx512_bf16" or "avx2"
+  bool fast;         ///< there is an instruction for products of bfloat16 pairs; otherwise they are made of float32 ones
   void (*product)(const Bf16Product& p);
   /// to = leaky ReLU of v with this slope (1: none), rounded to the nearest.
   void (*round)(const FloatBlock& v, float slope, Bf16* to, std::int64_t to_stride);
@@ -64,7 +67,9 @@ struct Bf16Kernels {
 
 constexpr std::int64_t kMostNormed = 1024;
 
-/// Null where the CPU has no AVX512-BF16.
+/// The best set this CPU runs, chosen once; null where it has neither AVX512-BF16 nor AVX2.
 [[nodiscard]] const Bf16Kernels* bf16_kernels();
+/// All sets this CPU runs, best first; for tests.
+[[nodiscard]] std::vector<const Bf16Kernels*> supported_bf16_kernels();
 
 }  // namespace tts

@@ -1,19 +1,16 @@
-// Compiled for AVX512-BF16 and called only where the CPU has it. No standard library templates are called here: an
-// inline function compiled with wider instructions could otherwise be the copy the linker keeps for everyone.
+// Compiled for AVX512-BF16 and called only where the CPU has it.
 
 #include <immintrin.h>
 
-#include "models/bf16_kernels.h"
+#include "models/bf16_kernels_impl.h"
 
 namespace tts {
-
-[[nodiscard]] const Bf16Kernels& bf16_kernels_avx512();
-
 namespace {
 
 #define TTS_INLINE [[gnu::always_inline]] inline
 
 constexpr std::int64_t kLanes = 16;
+using Vec = __m512;
 
 TTS_INLINE __mmask16 first_lanes(std::int64_t n) {
   return static_cast<__mmask16>((1U << static_cast<unsigned>(n)) - 1U);
@@ -123,175 +120,58 @@ void product(const Bf16Product& p) {
   }
 }
 
-TTS_INLINE __m512 leaky(__m512 v, __m512 slope) {
-  return _mm512_max_ps(v, _mm512_mul_ps(v, slope));
+TTS_INLINE Vec load(const float* from) {
+  return _mm512_loadu_ps(from);
 }
 
-TTS_INLINE void store_rounded(Bf16* to, __m512 v) {
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), (__m256i)_mm512_cvtneps_pbh(v));
-}
-
-TTS_INLINE __m512 load_bf16(const Bf16* from) {
+TTS_INLINE Vec load(const Bf16* from) {
   return _mm512_castsi512_ps(
       _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))), 16));
 }
 
-void round(const FloatBlock& v, float slope, Bf16* to, std::int64_t to_stride) {
-  const __m512 slopes = _mm512_set1_ps(slope);
-  for (std::int64_t row = 0; row < v.rows; ++row) {
-    const float* from = v.at + row * v.stride;
-    Bf16* out = to + row * to_stride;
-    std::int64_t i = 0;
-    for (; i + kLanes <= v.columns; i += kLanes) store_rounded(out + i, leaky(_mm512_loadu_ps(from + i), slopes));
-    if (i < v.columns) {
-      const __mmask16 mask = first_lanes(v.columns - i);
-      const __m512 x = leaky(_mm512_maskz_loadu_ps(mask, from + i), slopes);
-      _mm256_mask_storeu_epi16(out + i, mask, (__m256i)_mm512_cvtneps_pbh(x));
-    }
-  }
+TTS_INLINE void store(float* to, Vec v) {
+  _mm512_storeu_ps(to, v);
 }
 
-void add(const FloatBlock& v, const float* base, float* y, float slope, Bf16* to, std::int64_t stride) {
-  const __m512 slopes = _mm512_set1_ps(slope);
-  for (std::int64_t row = 0; row < v.rows; ++row) {
-    const float* from = v.at + row * v.stride;
-    const std::int64_t at = row * stride;
-    for (std::int64_t i = 0; i < v.columns; i += kLanes) {
-      __m512 sum = _mm512_loadu_ps(from + i);
-      if (base != nullptr) sum = _mm512_add_ps(sum, _mm512_loadu_ps(base + at + i));
-      _mm512_storeu_ps(y + at + i, sum);
-      if (to != nullptr) store_rounded(to + at + i, leaky(sum, slopes));
-    }
-  }
+TTS_INLINE void store_rounded(Bf16* to, Vec v) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), (__m256i)_mm512_cvtneps_pbh(v));
 }
 
-void mean(const float* const* x, std::int64_t count, std::int64_t n, float slope, Bf16* to) {
-  const __m512 slopes = _mm512_set1_ps(slope);
-  const __m512 share = _mm512_set1_ps(1.0F / static_cast<float>(count));
-  for (std::int64_t i = 0; i < n; i += kLanes) {
-    __m512 sum = _mm512_loadu_ps(x[0] + i);
-    for (std::int64_t k = 1; k < count; ++k) sum = _mm512_add_ps(sum, _mm512_loadu_ps(x[k] + i));
-    store_rounded(to + i, leaky(_mm512_mul_ps(sum, share), slopes));
-  }
+TTS_INLINE Vec splat(float v) {
+  return _mm512_set1_ps(v);
 }
 
-void split(const Bf16* const* x, std::int64_t n, Bf16* const* to) {
-  for (std::int64_t i = 0; i < n; i += kLanes) {
-    const __m512 x0 = load_bf16(x[0] + i);
-    const __m512 x1 = load_bf16(x[1] + i);
-    const __m512 x2 = load_bf16(x[2] + i);
-    const __m512 x3 = load_bf16(x[3] + i);
-    const __m512 x4 = load_bf16(x[4] + i);
-    const __m512 x5 = load_bf16(x[5] + i);
-    const __m512 x6 = load_bf16(x[6] + i);
-    const __m512 a = _mm512_sub_ps(x0, x1);
-    const __m512 b = _mm512_sub_ps(x2, x3);
-    const __m512 c = _mm512_sub_ps(x1, x2);
-    const __m512 d = _mm512_sub_ps(x3, x4);
-    store_rounded(to[0] + i, _mm512_sub_ps(a, b));
-    store_rounded(to[1] + i, b);
-    store_rounded(to[2] + i, _mm512_sub_ps(b, _mm512_sub_ps(x4, x5)));
-    store_rounded(to[3] + i, _mm512_sub_ps(x1, x3));
-    store_rounded(to[4] + i, x3);
-    store_rounded(to[5] + i, _mm512_sub_ps(x3, x5));
-    store_rounded(to[6] + i, _mm512_sub_ps(c, d));
-    store_rounded(to[7] + i, d);
-    store_rounded(to[8] + i, _mm512_sub_ps(d, _mm512_sub_ps(x5, x6)));
-  }
+TTS_INLINE Vec fma(Vec a, Vec b, Vec c) {
+  return _mm512_fmadd_ps(a, b, c);
 }
 
-/// e^x to about 1e-7 relative, for |x| up to 87, beyond which it stays there. Range reduction by ln 2 in two parts,
-/// then a degree-6 polynomial on [-ln2/2, ln2/2].
-TTS_INLINE __m512 exp(__m512 x) {
-  x = _mm512_min_ps(_mm512_max_ps(x, _mm512_set1_ps(-87.0F)), _mm512_set1_ps(87.0F));
-  const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504088896341F)),
-                                        _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375F), x);
-  r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4F), r);
-  __m512 p = _mm512_set1_ps(1.0F / 720.0F);
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0F / 120.0F));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0F / 24.0F));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0F / 6.0F));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0.5F));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0F));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0F));
-  return _mm512_scalef_ps(p, n);
+TTS_INLINE Vec max(Vec a, Vec b) {
+  return _mm512_max_ps(a, b);
 }
 
-TTS_INLINE __m512 sigmoid(__m512 x) {
-  const __m512 one = _mm512_set1_ps(1.0F);
-  return _mm512_div_ps(one, _mm512_add_ps(one, exp(_mm512_sub_ps(_mm512_setzero_ps(), x))));
+TTS_INLINE Vec min(Vec a, Vec b) {
+  return _mm512_min_ps(a, b);
 }
 
-void gelu(const FloatBlock& v, Bf16* to, std::int64_t to_stride) {
-  for (std::int64_t row = 0; row < v.rows; ++row) {
-    for (std::int64_t i = 0; i < v.columns; i += kLanes) {
-      const __m512 x = _mm512_loadu_ps(v.at + row * v.stride + i);
-      const __m512 cubic = _mm512_fmadd_ps(_mm512_mul_ps(x, x), _mm512_set1_ps(0.044715F), _mm512_set1_ps(1.0F));
-      const __m512 u = _mm512_mul_ps(_mm512_mul_ps(x, _mm512_set1_ps(2.0F * 0.7978845608F)), cubic);
-      store_rounded(to + row * to_stride + i, _mm512_mul_ps(x, sigmoid(u)));  // tanh(u / 2) = 2 sigmoid(u) - 1
-    }
-  }
+TTS_INLINE float sum(Vec v) {
+  return _mm512_reduce_add_ps(v);
 }
 
-void add_gated(const FloatBlock& v, const float* gate, float* y, std::int64_t y_stride) {
-  for (std::int64_t row = 0; row < v.rows; ++row) {
-    float* to = y + row * y_stride;
-    for (std::int64_t i = 0; i < v.columns; i += kLanes) {
-      _mm512_storeu_ps(to + i, _mm512_fmadd_ps(_mm512_loadu_ps(v.at + row * v.stride + i), _mm512_loadu_ps(gate + i),
-                                               _mm512_loadu_ps(to + i)));
-    }
-  }
+TTS_INLINE Vec nearest_integer(Vec v) {
+  return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 
-void gate(const FloatBlock& a, const float* b, Bf16* to, std::int64_t to_stride) {
-  const __m512 two = _mm512_set1_ps(2.0F);
-  const __m512 one = _mm512_set1_ps(1.0F);
-  for (std::int64_t row = 0; row < a.rows; ++row) {
-    for (std::int64_t i = 0; i < a.columns; i += kLanes) {
-      const __m512 x = _mm512_loadu_ps(a.at + row * a.stride + i);
-      const __m512 t = _mm512_fmsub_ps(two, sigmoid(_mm512_mul_ps(two, x)), one);  // tanh
-      store_rounded(to + row * to_stride + i, _mm512_mul_ps(t, sigmoid(_mm512_loadu_ps(b + row * a.stride + i))));
-    }
-  }
+/// v 2^n, n an integer.
+TTS_INLINE Vec scale(Vec v, Vec n) {
+  return _mm512_scalef_ps(v, n);
 }
 
-void depthwise_norm(const float* x, std::int64_t rows, std::int64_t channels, const float* weight, std::int64_t taps,
-                    const float* depthwise_bias, const float* gain, const float* bias, float eps, Bf16* to) {
-  alignas(64) float y[kMostNormed];
-  for (std::int64_t row = 0; row < rows; ++row) {
-    __m512 sums = _mm512_setzero_ps();
-    for (std::int64_t c = 0; c < channels; c += kLanes) {
-      __m512 v = _mm512_loadu_ps(depthwise_bias + c);
-      const float* from = x + row * channels + c;
-      for (std::int64_t tap = 0; tap < taps; ++tap) {
-        v = _mm512_fmadd_ps(_mm512_loadu_ps(from + tap * channels), _mm512_loadu_ps(weight + tap * channels + c), v);
-      }
-      _mm512_store_ps(y + c, v);
-      sums = _mm512_add_ps(sums, v);
-    }
-    const __m512 mean = _mm512_set1_ps(_mm512_reduce_add_ps(sums) / static_cast<float>(channels));
-    __m512 squares = _mm512_setzero_ps();
-    for (std::int64_t c = 0; c < channels; c += kLanes) {
-      const __m512 d = _mm512_sub_ps(_mm512_load_ps(y + c), mean);
-      squares = _mm512_fmadd_ps(d, d, squares);
-    }
-    const float variance = _mm512_reduce_add_ps(squares) / static_cast<float>(channels);
-    const __m512 scale = _mm512_set1_ps(1.0F / __builtin_sqrtf(variance + eps));
-    for (std::int64_t c = 0; c < channels; c += kLanes) {
-      const __m512 d = _mm512_mul_ps(_mm512_sub_ps(_mm512_load_ps(y + c), mean), scale);
-      store_rounded(to + row * channels + c, _mm512_fmadd_ps(d, _mm512_loadu_ps(gain + c), _mm512_loadu_ps(bias + c)));
-    }
-  }
-}
-
-#undef TTS_INLINE
+#include "models/bf16_kernels.inc"
 
 }  // namespace
 
 const Bf16Kernels& bf16_kernels_avx512() {
-  static constexpr Bf16Kernels kSet = {&product, &round,     &add,  &mean,          &split,
-                                       &gelu,    &add_gated, &gate, &depthwise_norm};
+  static constexpr Bf16Kernels kSet = TTS_BF16_KERNELS("avx512_bf16", true);
   return kSet;
 }
 

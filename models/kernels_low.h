@@ -17,7 +17,7 @@ enum class LowFormat {
 };
 
 /// The T2S loops at reduced precision for one instruction set: half or a quarter of the memory traffic of float32, and
-/// on CPUs with the instructions for it several times the arithmetic. Every set gives the same numbers up to the
+/// on CPUs that multiply bf16 pairs or bytes several times the arithmetic. Every set gives the same numbers up to the
 /// rounding of float32 sums. Single-threaded and without state. A row's result is the same to the last bit whatever
 /// rows it shares a call with.
 ///
@@ -31,8 +31,8 @@ struct LowKernels {
   static constexpr std::int64_t kMaxWidth = 256;  ///< of a head; widths are multiples of 16
 
   const char* name;  ///< "avx512_bf16", "avx512_vnni", "avx2" or "base"
-  bool fast_bf16;    ///< there is an instruction for products of bf16 pairs
-  bool fast_int8;    ///< there is an instruction for products of four bytes
+  bool fast_bf16;    ///< a step in bf16 takes less time than in float32
+  bool fast_int8;    ///< a step in int8 takes less time than in bf16
 
   /// `m` rows of `in` floats (ldx apart) to bytes with one scale each. positive: values are at least 0 and take
   /// 0..255; otherwise -127..127, kept with 128 added. Row i at q + i * ldq groups; bytes beyond `in` are 0.
