@@ -16,7 +16,7 @@ struct Bf16Product {
   std::int64_t tap_stride = 0;
   std::int64_t taps = 1;
   std::int64_t pairs = 0;        ///< channels / 2
-  const Bf16* weight = nullptr;  ///< [taps, pairs, 16 * vectors, 2], on a 64-byte boundary
+  const Bf16* weight = nullptr;  ///< [vectors / n, taps, pairs, 16 * n, 2] with n of Bf16Kernels::beside; see there
   std::int64_t vectors = 1;      ///< of 16 columns; 1..4
   std::int64_t columns = 16;     ///< that are stored, more than 16 * (vectors - 1)
   std::int64_t rows = 0;
@@ -39,8 +39,13 @@ struct FloatBlock {
 
 /// The loops of the bfloat16 path for one instruction set. Single-threaded and without state.
 struct Bf16Kernels {
+  static constexpr std::int64_t kMostVectors = 4;
+
   const char* name;  ///< "avx512_bf16" or "avx2"
-  bool fast;         ///< there is an instruction for products of bfloat16 pairs; otherwise they are made of float32 ones
+  bool native;       ///< the CPU multiplies bfloat16 pairs; otherwise products are float32's, and only filters gain
+  /// As many vectors as a product takes at once: their weights lie beside each other, on 64-byte boundaries. 1, or as
+  /// many as there are (kMostVectors).
+  std::int64_t beside;
   void (*product)(const Bf16Product& p);
   /// to = leaky ReLU of v with this slope (1: none), rounded to the nearest.
   void (*round)(const FloatBlock& v, float slope, Bf16* to, std::int64_t to_stride);

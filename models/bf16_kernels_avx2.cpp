@@ -107,12 +107,15 @@ TTS_INLINE void add_product(const float* pair, Vec w0, Vec w1, Vec& sum0, Vec& s
           : "m"(pair[kPart]), "x"(w0), "x"(w1));
 }
 
+/// ahead: from the weights of one vector to those of the next.
 template <int kPart, int kM, int kV, class Number>
-TTS_INLINE void multiply(const Number* x, std::int64_t row_stride, const Bf16* weight, Vec (&acc)[kM][kV]) {
+TTS_INLINE void multiply(const Number* x, std::int64_t row_stride, const Bf16* weight, std::int64_t ahead,
+                         Vec (&acc)[kM][kV]) {
   Vec w[kV];
 #pragma GCC unroll 8
   for (int v = 0; v < kV; ++v) {
-    w[v] = half_of<kPart>(_mm256_load_si256(reinterpret_cast<const __m256i*>(weight + v * 2 * kLanes)));
+    const Bf16* from = weight + v / kParts * ahead + v % kParts * 2 * kLanes;
+    w[v] = half_of<kPart>(_mm256_load_si256(reinterpret_cast<const __m256i*>(from)));
   }
 #pragma GCC unroll 8
   for (int r = 0; r < kM; ++r) {
@@ -143,13 +146,14 @@ template <int kM, int kV, class Number>
     }
   }
   const std::int64_t stride = p.row_stride;
-  const Bf16* weight = p.weight + 2 * column;
+  const std::int64_t ahead = p.taps * p.pairs * 2 * kColumns;
+  const Bf16* weight = p.weight + column / kColumns * ahead;
   for (std::int64_t tap = 0; tap < p.taps; ++tap) {
     const Number* x = first + row * stride + tap * p.tap_stride;
     for (std::int64_t i = 0; i < p.pairs; ++i) {
-      multiply<0>(x, stride, weight, acc);
-      multiply<1>(x, stride, weight, acc);
-      weight += p.vectors * 2 * kColumns;
+      multiply<0>(x, stride, weight, ahead, acc);
+      multiply<1>(x, stride, weight, ahead, acc);
+      weight += 2 * kColumns;
       x += 2;
     }
   }
@@ -238,7 +242,7 @@ void product(const Bf16Product& p) {
 }  // namespace
 
 const Bf16Kernels& bf16_kernels_avx2() {
-  static constexpr Bf16Kernels kSet = TTS_BF16_KERNELS("avx2", false);
+  static constexpr Bf16Kernels kSet = TTS_BF16_KERNELS("avx2", false, 1);
   return kSet;
 }
 

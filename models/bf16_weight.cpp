@@ -8,14 +8,14 @@ namespace tts {
 namespace {
 
 constexpr std::int64_t kLanes = 16;
-constexpr std::int64_t kMostVectors = 4;
+constexpr std::int64_t kMostVectors = Bf16Kernels::kMostVectors;
 constexpr std::int64_t kTile = 12;                  ///< rows that the kernel takes at once at most
 constexpr std::int64_t kWorthSharing = 10'000'000;  ///< multiplications, some 90 us
 
 }  // namespace
 
 Bf16Weight::Bf16Weight(const float* weight, std::int64_t out, std::int64_t taps, std::int64_t in,
-                       std::span<const float> bias)
+                       std::span<const float> bias, const Bf16Kernels& kernels)
     : out_(out), taps_(taps), in_(in), bias_(static_cast<std::size_t>((out + kLanes - 1) / kLanes * kLanes)) {
   bias_.fill(0.0F);
   std::copy(bias.begin(), bias.end(), bias_.data());
@@ -42,12 +42,16 @@ Bf16Weight::Bf16Weight(const float* weight, std::int64_t out, std::int64_t taps,
   packed_ = AlignedBuffer<Bf16>(static_cast<std::size_t>(size), /*huge=*/true);
   Bf16* to = packed_.data();
   for (const Panel& panel : panels_) {
-    for (std::int64_t tap = panel.first_tap; tap < panel.first_tap + panel.taps; ++tap) {
-      for (std::int64_t pair = 0; pair < pairs; ++pair) {
-        for (std::int64_t c = panel.first; c < panel.first + panel.vectors * kLanes; ++c) {
-          const float* row = weight + (c * taps + tap) * in;
-          for (std::int64_t i = 2 * pair; i < 2 * pair + 2; ++i) {
-            *to++ = c < out && i < in ? to_bf16(row[i]) : Bf16{0};
+    const std::int64_t end = panel.first + panel.vectors * kLanes;
+    const std::int64_t beside = std::min(kernels.beside, panel.vectors) * kLanes;
+    for (std::int64_t first = panel.first; first < end; first += beside) {
+      for (std::int64_t tap = panel.first_tap; tap < panel.first_tap + panel.taps; ++tap) {
+        for (std::int64_t pair = 0; pair < pairs; ++pair) {
+          for (std::int64_t c = first; c < first + beside; ++c) {
+            const float* row = weight + (c * taps + tap) * in;
+            for (std::int64_t i = 2 * pair; i < 2 * pair + 2; ++i) {
+              *to++ = c < out && i < in ? to_bf16(row[i]) : Bf16{0};
+            }
           }
         }
       }

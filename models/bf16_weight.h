@@ -14,8 +14,10 @@ namespace tts {
 class Bf16Weight {
  public:
   Bf16Weight() = default;
-  /// weight [out, taps, in]; bias [out], or empty for none. Needs bf16_kernels().
-  Bf16Weight(const float* weight, std::int64_t out, std::int64_t taps, std::int64_t in, std::span<const float> bias);
+  /// weight [out, taps, in]; bias [out], or empty for none. Needs bf16_kernels(), for which it is packed unless for
+  /// others.
+  Bf16Weight(const float* weight, std::int64_t out, std::int64_t taps, std::int64_t in, std::span<const float> bias,
+             const Bf16Kernels& kernels = *bf16_kernels());
 
   struct Panel {
     std::int64_t first = 0;  ///< column

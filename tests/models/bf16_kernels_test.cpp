@@ -58,7 +58,7 @@ TEST_SUITE("models/bf16_kernels") {
         CAPTURE(in);
         CAPTURE(out);
         const std::vector<float> w = normal(out * taps * in, 1);
-        const Bf16Weight weight(w.data(), out, taps, in, {});
+        const Bf16Weight weight(w.data(), out, taps, in, {}, *set);
         const std::int64_t most = in > 1000 ? 4 : 31;
         const std::vector<Bf16> x = rounded(normal((most + (taps - 1) * dilation) * in, 2));
         const std::vector<float> start = normal(most * 64, 3);
