@@ -7,6 +7,7 @@ import numpy as np
 
 import asr
 import prosody
+import references
 import repeats
 import run
 import spectrogram
@@ -213,6 +214,18 @@ class Prosody(unittest.TestCase):
         got = prosody.summary([4.0, -1.0, float("nan")], [-3.0, 1.0, -2.0], [[0.2], [0.3, 0.1], []], [1, 1, 2], [[], [0.1]])
         self.assertEqual((got["pairs"], got["questions_higher"], got["commas"], got["commas_with_pause"]), (2, 0.5, 4, 0.5))
         self.assertEqual((got["pause_median_s"], got["pauses_per_plain_sentence"]), (0.2, 0.5))
+
+
+class References(unittest.TestCase):
+    def test_the_first_take_that_serves_is_cloned_and_another_compared_with(self):
+        takes = [dict(wave=np.zeros(int(s * references.RATE_HZ))) for s in (2.5, 12.0, 4.0, 1.0)]
+        first, other = references.chosen(takes)
+        self.assertIs(first, takes[2])
+        self.assertIs(other, takes[0])
+
+    def test_a_speaker_without_two_is_left_out(self):
+        self.assertIsNone(references.chosen([dict(wave=np.zeros(references.RATE_HZ * 4))]))
+        self.assertIsNone(references.chosen([dict(wave=np.zeros(references.RATE_HZ * 2))] * 2))
 
 
 class Spectrogram(unittest.TestCase):

@@ -163,6 +163,19 @@ class Stages(unittest.TestCase):
         self.assertEqual(inside.sum(1).tolist(), [2, 4])
         self.assertTrue((x[0, :2] == 1).all() and (x[1] == 2).all())
 
+    def test_a_voice_folder_gives_the_checkpoints_it_was_made_of(self):
+        if not importlib.util.find_spec("safetensors"):
+            self.skipTest("needs safetensors")
+        import unpack_voice
+        from safetensors.torch import load_file
+        folder = os.path.join(HERE, "../../../models/pretrained/starter")
+        tokens, flow = unpack_voice.unpack(folder)
+        self.assertEqual(flow["size"], "base")
+        acoustic, tokenizer = load_file(f"{folder}/acoustic.safetensors"), load_file(f"{folder}/tokenizer.safetensors")
+        self.assertEqual(set(flow["net"]), set(acoustic))
+        self.assertTrue((tokens["net"]["embed"] == acoustic["quantizer.vq.layers.0._codebook.embed"].float()).all())
+        self.assertTrue(all((tokens["net"][k] == v.float()).all() for k, v in tokenizer.items()))
+
     def test_the_other_take_is_of_the_same_speaker_and_not_the_same(self):
         takes = [dict(speaker=s, id=f"{s}{k}") for k, s in enumerate("aabbbc")]
         takes += takes[:3] + [dict(takes[3])]                                  # drawn more often; the same words said in another way
