@@ -146,7 +146,7 @@ bool may_use_bf16(PrecisionChoice wish, std::string_view name) {
   if (wish == PrecisionChoice::fp32) return false;
   if (bf16_kernels() != nullptr) return true;
   if (wish == PrecisionChoice::bf16) {
-    get_logger("models")->warn("acoustic networks stay at fp32: this CPU has neither AVX512-BF16 nor AVX2 model={}", name);
+    get_logger("models")->warn("acoustic networks stay at fp32: this CPU has no AVX512-BF16, and is not one with AVX2 alone model={}", name);
   }
   return false;
 }

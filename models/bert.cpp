@@ -88,7 +88,7 @@ at::Tensor Bert::forward(std::span<const std::int32_t> ids, const Probe* probe) 
 Bert make_bert(const WeightScope& weights, const BertConfig& config, PrecisionChoice wish) {
   const bool can = bf16_kernels() != nullptr;
   if (wish == PrecisionChoice::fp32 || !can) {
-    if (wish == PrecisionChoice::bf16) get_logger("models")->warn("BERT stays at fp32: this CPU has neither AVX512-BF16 nor AVX2");
+    if (wish == PrecisionChoice::bf16) get_logger("models")->warn("BERT stays at fp32: this CPU has no AVX512-BF16, and is not one with AVX2 alone");
     return Bert(weights.with(Precision::fp32), config);
   }
   Bert fast(weights.with(Precision::bf16), config);

@@ -18,9 +18,13 @@ std::vector<const Bf16Kernels*> supported_bf16_kernels() {
 }
 
 const Bf16Kernels* bf16_kernels() {
-  static const Bf16Kernels* const best = [] {
+  static const Bf16Kernels* const best = []() -> const Bf16Kernels* {
     const auto all = supported_bf16_kernels();
-    return all.empty() ? nullptr : all.front();
+    if (all.empty()) return nullptr;
+#if defined(__x86_64__)
+    if (!all.front()->native && __builtin_cpu_supports("avx512f")) return nullptr;
+#endif
+    return all.front();
   }();
   return best;
 }
