@@ -74,7 +74,7 @@ TTS_INLINE Vec scale(Vec v, Vec n) {
 constexpr std::int64_t kColumns = 16;  // of the product's vectors
 constexpr int kParts = 2;              // of such a vector
 constexpr int kTileRows = 6;
-constexpr std::int64_t kMostWidened = 16384;
+constexpr std::int64_t kMostWidened = 32768;
 
 alignas(32) constexpr std::int32_t kSecond[kLanes] = {-65536, -65536, -65536, -65536, -65536, -65536, -65536, -65536};
 

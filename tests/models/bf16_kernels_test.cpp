@@ -53,7 +53,7 @@ TEST_SUITE("models/bf16_kernels") {
       // taps, channels, columns, tap stride in rows
       for (const auto& [taps, in, out, dilation] :
            std::vector<std::array<std::int64_t, 4>>{{1, 2, 1, 1}, {1, 34, 17, 1}, {3, 16, 64, 1}, {3, 32, 40, 5},
-                                                    {2, 64, 25, 3}, {1, 17000, 16, 1}}) {
+                                                    {2, 64, 25, 3}, {1, 6000, 16, 1}, {1, 33000, 16, 1}}) {
         CAPTURE(taps);
         CAPTURE(in);
         CAPTURE(out);
@@ -103,7 +103,7 @@ TEST_SUITE("models/bf16_kernels") {
             }
             CHECK(all[static_cast<std::size_t>(r * (out + 1) + out)] == 77.0F);  // nothing beyond the columns
           }
-          CHECK(worst < 1e-5);
+          CHECK(worst < 1e-9 * static_cast<double>(std::max<std::int64_t>(taps * in, 10'000)));  // float32 sums, one by one
           int different = 0;
           for (std::int64_t rows = 1; rows <= std::min<std::int64_t>(most, 14); ++rows) {
             for (std::int64_t first = 0; first + rows <= most; ++first) {
