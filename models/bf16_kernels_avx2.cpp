@@ -74,7 +74,7 @@ TTS_INLINE Vec scale(Vec v, Vec n) {
 constexpr std::int64_t kColumns = 16;  // of the product's vectors
 constexpr int kParts = 2;              // of such a vector
 constexpr int kTileRows = 6;
-constexpr std::int64_t kMostWidened = 32768;
+constexpr std::int64_t kMostWidened = 32768;  // numbers, 128 KiB: six rows of BERT's longest
 
 alignas(32) constexpr std::int32_t kSecond[kLanes] = {-65536, -65536, -65536, -65536, -65536, -65536, -65536, -65536};
 
@@ -219,7 +219,8 @@ void all_tiles(const Bf16Product& p, const Number* first, std::int64_t from, std
 /// where rows are too few for that to pay, or too long, every number is widened where it is read.
 void product(const Bf16Product& p) {
   const std::int64_t one = (p.taps - 1) * p.tap_stride + 2 * p.pairs;
-  const std::int64_t fit = one > kMostWidened ? 0 : p.row_stride == 0 ? p.rows : 1 + (kMostWidened - one) / p.row_stride;
+  std::int64_t fit = 0;  // rows
+  if (one <= kMostWidened) fit = p.row_stride == 0 ? p.rows : 1 + (kMostWidened - one) / p.row_stride;
   const std::int64_t at_once = fit / kTileRows * kTileRows;
   if (p.rows <= 2 || at_once == 0) return all_tiles(p, p.x, 0, p.rows);
   alignas(64) float widened[kMostWidened + kLanes];

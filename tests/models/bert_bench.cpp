@@ -29,7 +29,8 @@ int main() {
       for (int round = 0; round < 5; ++round) {
         const auto start = std::chrono::steady_clock::now();
         (void)bert.forward(ids);
-        best = std::min(best, std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
+        const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - start;
+        best = std::min(best, took.count());
       }
       std::printf("%-12s %3d characters %8.1f ms\n", precision == tts::Precision::fp32 ? "float32" : kernels->name,
                   characters, best);

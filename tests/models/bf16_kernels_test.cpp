@@ -103,7 +103,8 @@ TEST_SUITE("models/bf16_kernels") {
             }
             CHECK(all[static_cast<std::size_t>(r * (out + 1) + out)] == 77.0F);  // nothing beyond the columns
           }
-          CHECK(worst < 1e-9 * static_cast<double>(std::max<std::int64_t>(taps * in, 10'000)));  // float32 sums, one by one
+          // Sums are float32's, one number after the other.
+          CHECK(worst < 1e-9 * static_cast<double>(std::max<std::int64_t>(taps * in, 10'000)));
           int different = 0;
           for (std::int64_t rows = 1; rows <= std::min<std::int64_t>(most, 14); ++rows) {
             for (std::int64_t first = 0; first + rows <= most; ++first) {
@@ -204,7 +205,8 @@ TEST_SUITE("models/bf16_kernels") {
       double worst = 0;
       for (std::int64_t r = 0; r < kRows; ++r) {
         for (std::int64_t i = 0; i < kColumns; ++i) {
-          worst = std::max(worst, std::abs(number(base, r, i) + number(v, r, i) * number(v, 0, i) - number(gated, r, i)));
+          const double sum = number(base, r, i) + number(v, r, i) * number(v, 0, i);
+          worst = std::max(worst, std::abs(sum - number(gated, r, i)));
         }
       }
       CHECK(worst < 2e-6);
