@@ -6,15 +6,13 @@
 
 --references holds NAME.wav (3 to 10 s), NAME.txt (its words, first line; its language, second line) and, to compare with, NAME_other.wav, the same speaker again.
 Every speaker is made a voice by `sonorant voices add` and speaks --count sentences of each language. Prints word error (English: Whisper tiny.en), syllable error
-(Chinese and Chinese with English words in it: a multilingual Whisper, --zh-model; Chinese characters are compared as pinyin without and with tones, since any character
-of the same sound is right, an English word counts as one syllable),
+(Chinese and Chinese with English words in it: a multilingual Whisper, --zh-model; compared as pinyin without and with tones, wording_zh.py), skips and repeats,
 DNSMOS, similarity by resemblyzer to the reference, to the other recording of the speaker and to the other speakers, and loudness. Everything is kept in --out.
 """
 import argparse
 import json
 import os
 import pathlib
-import re
 import shutil
 import subprocess
 import sys
@@ -25,22 +23,8 @@ import soundfile
 import asr
 import mos
 import repeats
+import wording_zh
 from similarity import embeddings
-
-
-def syllables(text, tones):
-    """Pinyin of the Chinese characters, other words as they are."""
-    import pypinyin
-    style = pypinyin.Style.TONE3 if tones else pypinyin.Style.NORMAL
-    text = re.sub(r"[^\w\u4e00-\u9fff]+", " ", text.lower())
-    return [s for part in pypinyin.lazy_pinyin(text, style=style) for s in part.split()]
-
-
-def errors(want, got):
-    """Edits between two lists of syllables."""
-    import jiwer
-    words = jiwer.process_words(" ".join(want), " ".join(got))
-    return words.substitutions + words.deletions + words.insertions
 
 
 def main():
@@ -93,12 +77,12 @@ def main():
     if english:
         score = asr.score([r["sentence"] for r in english], asr.transcribe([r["wav"] for r in english]))
         for r, s in zip(english, score["rows"]):
-            r.update(heard=s["heard"], errors=s["errors"], words=len(s["reference"]))
+            r.update(heard=s["heard"], errors=s["errors"], words=len(s["reference"]), faults=repeats.word_faults(s))
     chinese = [r for r in rows if r["lang"] != "en"]
     if chinese and a.zh_model:
         for r, heard in zip(chinese, asr.transcribe([r["wav"] for r in chinese], a.zh_model, lang="zh")):
-            want = syllables(r["sentence"], False)
-            r.update(heard=heard, errors=errors(want, syllables(heard, False)), words=len(want), tone_errors=errors(syllables(r["sentence"], True), syllables(heard, True)))
+            row = wording_zh.compare(r["sentence"], heard)
+            r.update(heard=heard, errors=row["errors"], words=len(row["reference"]), tone_errors=wording_zh.compare(r["sentence"], heard, True)["errors"], faults=repeats.word_faults(row))
     for r, rating in zip(said, mos.rate_files([r["wav"] for r in said])):
         wave, rate = soundfile.read(r["wav"], dtype="float32")
         r.update(dnsmos=rating, **{k: v for k, v in repeats.measure(wave, rate).items() if np.isscalar(v)})
@@ -109,10 +93,12 @@ def main():
         wrong = [float(e @ ref[n]) for n in names if n != r["speaker"]]
         r.update(similar=float(e @ ref[r["speaker"]]), similar_other=float(e @ other[r["speaker"]]), wrong=float(np.mean(wrong)), first=float(e @ ref[r["speaker"]]) > max(wrong, default=-1))
     mean = lambda key, some: float(np.mean([r[key] for r in some])) if some else float("nan")
+    faults = lambda rows, *kinds: sum(f["kind"] in kinds for r in rows for f in r.get("faults", ()))
     print("| | " + " | ".join(lines) + " |\n| --- |" + " ---: |" * len(lines))
     table = {"sentences": lambda s, t: str(len(t)), "recordings missing": lambda s, t: str(len(t) - len(s)),
              "word error (en), syllable error without tones (zh, mixed)": lambda s, t: f"{100 * sum(r.get('errors', 0) for r in t) / max(1, sum(r.get('words', 0) for r in t)):.1f} %",
              "syllable error with tones": lambda s, t: f"{100 * sum(r['tone_errors'] for r in t) / max(1, sum(r['words'] for r in t)):.1f} %" if t and "tone_errors" in t[0] else "-",
+             "skips of two or more words or syllables; repeats": lambda s, t: f"{faults(t, 'skip', 'truncated')}; {faults(t, 'repeat')}",
              "DNSMOS OVRL": lambda s, t: f"{np.mean([r['dnsmos']['ovrl'] for r in s]):.2f}", "DNSMOS P.808": lambda s, t: f"{np.mean([r['dnsmos']['p808'] for r in s]):.2f}",
              "similarity to the reference": lambda s, t: f"{mean('similar', s):.3f}", "to another recording of the speaker": lambda s, t: f"{mean('similar_other', s):.3f}",
              "to the other speakers": lambda s, t: f"{mean('wrong', s):.3f}", "nearest to the right one": lambda s, t: f"{100 * mean('first', s):.0f} %",

@@ -13,6 +13,7 @@ import run
 import spectrogram
 import teacher_speech
 import wording
+import wording_zh
 
 RATE_HZ = 24000
 
@@ -52,6 +53,22 @@ class Wording(unittest.TestCase):
                      ("two thousand and ten", "2010"), ("twenty twenty four", "2024"), ("two thousand five", "2005"),
                      ("Let's go", "let us go"), ("All right", "alright"), ("[Music] Hello", "hello"), ("a half-open door", "a half open door")):
             self.assertEqual(wording.normalise(a), wording.normalise(b), (a, b))
+
+    def test_chinese_digits_are_what_is_nearest_to_the_text(self):
+        for text, heard in (("他出生于一九八六年十月。", "他出生於1986年10月"), ("这座桥全长一千二百米。", "這座橋全長1200米"), ("全长一千二百米", "全长1,200米"), ("圆周率大约是三点一四", "圓周率大約是3.14"),
+                            ("后四位是零六三九", "後4位是0639"), ("两个人", "2个人"), ("两百个", "200個"), ("百分之二十八", "28%"), ("五点半关门", "5:30關門"), ("八点零五分", "8:05"), ("打幺幺零", "打110"),
+                            ("看着他", "看著他"), ("著名的", "著名的"), ("今晚八点 live", "今晚8点Live!")):
+            self.assertEqual(wording_zh.compare(text, heard)["errors"], 0, (text, heard))
+            self.assertEqual(wording_zh.compare(text, heard, True)["errors"], 0, (text, heard))
+
+    def test_chinese_errors_are_counted_by_syllables(self):
+        row = wording_zh.compare("太阳落山以后", "太羊落上3山")
+        self.assertEqual((len(row["reference"]), row["errors"]), (6, 3))                     # shang san shan: of them one is right
+        self.assertEqual(wording_zh.compare("我买书", "我卖书", True)["errors"], 1)
+        self.assertEqual(wording_zh.compare("我买书", "我卖书")["errors"], 0)
+        self.assertEqual([f["kind"] for f in repeats.word_faults(wording_zh.compare("今天天气很好", "今天很好"))], ["skip"])
+        self.assertEqual(wording_zh.compare("三个", "5个")["errors"], 1)
+        self.assertLessEqual(len(wording_zh.readings(" ".join(["1234"] * 9))), wording_zh.MOST_READINGS)
 
     def test_different_words_stay_different(self):
         for a, b in (("fifteen", "fifty"), ("he can", "he can't"), ("salt and pepper", "salt pepper"), ("one hundred", "two hundred"),
