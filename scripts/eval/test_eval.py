@@ -11,6 +11,7 @@ import references
 import repeats
 import run
 import spectrogram
+import streamed
 import teacher_speech
 import wording
 import wording_zh
@@ -32,6 +33,33 @@ def voiced(seconds, rng, rate_hz=RATE_HZ):
         r = np.exp(-np.pi * width / rate_hz)
         pulses = signal.lfilter([1 - r], [1, -2 * r * np.cos(2 * np.pi * hz / rate_hz), r * r], pulses)
     return 0.4 * pulses / np.abs(pulses).max() + 1e-3 * rng.standard_normal(len(pulses))
+
+
+class Streamed(unittest.TestCase):
+    def test_pieces_are_the_text(self):
+        import random
+
+        text = "你好，hello there."
+        for seed in range(20):
+            got = streamed.pieces(text, random.Random(seed))
+            self.assertEqual("".join(got), text)
+            self.assertTrue(all(1 <= len(p) <= 6 for p in got))
+
+    def test_frames_follow_one_another(self):
+        frame = lambda seq, at, samples, kind=2: streamed.HEADER.pack(1, kind, 0, 7, seq, at) + np.array(samples, "<i2").tobytes()
+        take = streamed.Take()
+        take.add(frame(0, 0, [1, -2]))
+        take.add(frame(1, 2, [3]))
+        self.assertEqual(take.wave().tolist(), [1, -2, 3])
+        for wrong in (frame(3, 3, [0]), frame(2, 4, [0]), frame(2, 3, [0], kind=1)):
+            with self.assertRaises(ValueError):
+                take.add(wrong)
+
+    def test_only_silence_may_follow(self):
+        whole = np.array([1, 2, 3], np.int16)
+        self.assertTrue(streamed.same(whole, whole) and streamed.same(np.r_[whole, np.zeros(480, np.int16)], whole))
+        for other in (np.array([1, 2, 4]), whole[:2], np.r_[whole, 0, 1], np.r_[whole, np.zeros(481, np.int16)]):
+            self.assertFalse(streamed.same(other, whole))
 
 
 class Wording(unittest.TestCase):
