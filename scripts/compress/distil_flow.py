@@ -15,7 +15,7 @@ import torch.nn.functional as F
 import sizes
 from data import Pairs
 from folder import Folder
-from loop import Loop, arguments, autocast, begin, finish
+from loop import Loop, arguments, begin, finish
 from networks import load_acoustic, nets, style_of
 
 import fewer_steps  # scripts/train
@@ -68,7 +68,7 @@ def velocity(model, mu, prompt, device):
     wide = lambda z, x: torch.as_tensor(z, dtype=torch.float32, device=x.device).expand(len(x))
 
     def of(x, t, width):
-        with autocast(device):
+        with nets.autocast(device):
             if getattr(model, "takes_width", False):
                 return made * model(x, mu, wide(t, x), wide(width, x), prompt).float()
             return model(x, mu, wide(t, x)).float()

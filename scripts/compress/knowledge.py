@@ -4,7 +4,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from data import targets
-from loop import autocast
+from networks import nets
 
 TEMPERATURE, WEIGHT = 4.0, 0.7
 
@@ -18,7 +18,7 @@ def noised(b, vocab, share):
 
 
 def answers(net, b, tokens, probe=()):
-    with autocast(tokens.device):
+    with nets.autocast(tokens.device):
         logits, attention = net(b["phonemes"], b["n_phonemes"], tokens, probe, bert=b["bert"])
     return logits.float(), attention
 

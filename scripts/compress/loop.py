@@ -55,10 +55,6 @@ def finish(a, folder, manifest, parts):
                               *shlex.split(a.gate_args)]))
 
 
-def autocast(device):
-    return torch.autocast(device.type, torch.bfloat16)
-
-
 class Loop:
     """for part in Loop(...): loss = ...; loop.step(loss, name=value)
 

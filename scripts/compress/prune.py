@@ -22,7 +22,7 @@ import sizes
 from data import Pairs, targets
 from folder import Folder, weights_in
 from knowledge import followers, imitate, kd_loss
-from loop import Loop, arguments, autocast, begin, finish
+from loop import Loop, arguments, begin, finish
 from networks import load_acoustic, load_t2s, load_vocoder, make_acoustic, make_t2s, make_vocoder, nets, style_of, t2s_state
 
 
@@ -141,7 +141,7 @@ def prune_t2s(net, s, batches, heads, filter, follow=()):
 
     def loss_of(b):
         def loss():
-            with autocast(net.pe.device):
+            with nets.autocast(net.pe.device):
                 logits = net(b["phonemes"], b["n_phonemes"], b["tokens"], bert=b["bert"])[0]
             return F.cross_entropy(logits.float().flatten(0, 1), targets(b, net.eos).flatten())
         return loss
@@ -222,7 +222,7 @@ def encoder(a, device):
     groups = encoder_groups(state)
 
     def features(net, b):
-        with autocast(device):
+        with nets.autocast(device):
             y = net.bridged(b["tokens"], b["phonemes"], b["n_phonemes"], ge.expand(len(b["tokens"]), -1)).float()
         return y, (torch.arange(y.shape[1], device=device)[None] < 2 * b["n_tokens"][:, None]).float()
 
@@ -286,7 +286,7 @@ def vocoder(a, device):
 
     def sound(net, mel, z, f0=None):
         """Waveform without the ends, and the F0 head's answers."""
-        with autocast(device):
+        with nets.autocast(device):
             if not starter:
                 return net(mel).float(), None
             return net(mel, f0, z), net.f0_logits(mel).float()

@@ -30,7 +30,7 @@ CROP = 240           # mel frames
 def conditioned(net, speaker, data, ids):
     """Conditioning of whole utterances, float16."""
     out = []
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+    with torch.no_grad(), nets.autocast():
         for u, codes in zip(data, ids):
             ph = torch.tensor([ids_of(u["ph"])])
             out.append(net.features(codes[None], ph, torch.tensor([ph.shape[1]]), speaker)[0].half())
@@ -88,7 +88,7 @@ def main():
 
     def velocity(model, c):
         def of(x, t, width):
-            with torch.autocast("cpu", torch.bfloat16):
+            with nets.autocast():
                 return model(x, c, torch.full((len(x),), t)).float()
         return of
 

@@ -136,7 +136,7 @@ def main():
 
     def loss_of(model, b, x0, t):
         code, mel, mask, p, n_p, ref = b
-        with torch.autocast("cpu", torch.bfloat16):
+        with nets.autocast():
             ge = model.ref_enc(ref) if speaker is None else speaker.expand(len(ref), -1)
             mu = model.features(code, p, n_p, ge)
             xt = (1 - t[:, None, None]) * x0 + t[:, None, None] * mel
@@ -153,7 +153,7 @@ def main():
         if ge is None:
             r = refs[rng.randrange(len(refs))]["mel"].astype(np.float32)[:REFERENCE]
             ge = net.ref_enc(nets.normalise_mel(torch.from_numpy(r))[None])
-        with torch.autocast("cpu", torch.bfloat16):
+        with nets.autocast():
             y = net.bridged(torch.stack(code), *padded(ph), ge.expand(a.batch, -1))
         return y, (torch.stack(mel) + 5) / 7, torch.stack(mask)
 

@@ -4,6 +4,7 @@ State-dict keys and the order of operations are those of GPT-SoVITS v3 wherever 
 ref_enc, enc_p, bridge, wns1, CFM sampling); two stages are our own and stream exactly: a causal ConvNeXt estimator for
 flow matching and a source-filter iSTFT vocoder. Tensors are [batch, time, channels] unless said otherwise.
 """
+import functools
 import math
 import os
 
@@ -22,6 +23,23 @@ def save(state, path):
     """torch.save that never leaves half a file."""
     torch.save(state, path + ".part")
     os.replace(path + ".part", path)
+
+
+@functools.cache
+def _fast_bfloat16(kind):
+    if kind != "cpu":
+        return True
+    try:
+        with open("/proc/cpuinfo", encoding="utf8") as f:
+            return "bf16" in f.read()
+    except OSError:
+        return False
+
+
+def autocast(device="cpu"):
+    """bfloat16 where it saves time; processors without instructions for it are slower with it than with float32."""
+    kind = torch.device(device).type
+    return torch.autocast(kind, torch.bfloat16, enabled=_fast_bfloat16(kind))
 
 
 @torch.no_grad()
@@ -674,19 +692,21 @@ class Vocoder(nn.Module):
         a, b, p = o.split(N_BINS, -1)
         return torch.clamp(base + a, max=6.0), torch.clamp(base + b, max=6.0), 2 * p
 
-    def forward(self, mel, f0, noise, phase0=None, second_noise=None):
-        """mel [B, T, 100] log, f0 [B, T] Hz, noise [B, 256 T + 768] unit Gaussian from sample -384."""
+    def forward(self, mel, f0, noise, phase0=None, second_noise=None, alone=False):
+        """mel [B, T, 100] log, f0 [B, T] Hz, noise [B, 256 T + 768] unit Gaussian from sample -384 -> waveform, and with second_noise, alone: that with the other noise, the harmonics alone."""
         a, b, p = self.gains(mel, f0)
         with torch.no_grad():
             e, n = frame_stft(pulse_train(f0, phase0)), frame_stft(noise)
         h = torch.polar(torch.exp(a), p) * e
         g = torch.exp(b)
-        y = overlap_add(h + g * n)
-        if second_noise is None:
-            return y
-        with torch.no_grad():
-            n2 = frame_stft(second_noise)
-        return y, overlap_add(h + g * n2)
+        out = [overlap_add(h + g * n)]
+        if second_noise is not None:
+            with torch.no_grad():
+                n2 = frame_stft(second_noise)
+            out.append(overlap_add(h + g * n2))
+        if alone:
+            out.append(overlap_add(h))
+        return out[0] if len(out) == 1 else tuple(out)
 
 
 STARTER = {

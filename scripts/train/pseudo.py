@@ -120,7 +120,7 @@ def fit(a):
             ps.append(p - k)
             ok.append(torch.arange(M) < n)
         m, ok = torch.stack(ms), torch.stack(ok)
-        with torch.autocast("cpu", torch.bfloat16):
+        with nets.autocast():
             y = net(torch.stack(xs), torch.stack(ps))
             z = tokenizer.encode(torch.where(ok[..., None], y, m)).float()
         with torch.no_grad():

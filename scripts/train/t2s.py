@@ -146,7 +146,7 @@ def losses(net, b, noise=0.0, probe=PROBE, soft=None):
     inp = tk
     if noise > 0:
         inp = torch.where(torch.rand(tk.shape) < noise, torch.randint(0, net.vocab - 1, tk.shape), tk)
-    with torch.autocast("cpu", torch.bfloat16):
+    with nets.autocast():
         logits, probes = net(ph, n_ph, inp, probe)
     ce = F.cross_entropy(logits.float().flatten(0, 1), target.flatten())
     if soft is not None:

@@ -179,7 +179,7 @@ def main():
             s = random.randrange(0, (len(m) - T) // 2 + 1) * 2
             batch.append((m[s: s + T], l[s: s + T], f[s: s + T]))
         m, l, f = (torch.stack(z) for z in zip(*batch))
-        with torch.autocast("cpu", torch.bfloat16):
+        with nets.autocast():
             o, commit, ids = net(m)
         o, v = o.float(), (f > 0).float()
         ce = F.cross_entropy(o[..., :nc].flatten(0, 1), l.flatten(), label_smoothing=0.05)

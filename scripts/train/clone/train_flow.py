@@ -165,7 +165,7 @@ def main():
     for _ in training:
         which = torch.multinomial(data.weights, a.batch, replacement=True).to(device)
         b = data.batch(which, random.choice(REFERENCES), coloured=True)
-        with stage.autocast(device):
+        with nets.autocast(device):
             _, got = losses(net, readout, b, torch.randn_like(b[1]), torch.rand(a.batch, device=device), NOISE)
         training.step(got["fm"] + 0.5 * got["direct"] + ALIGNMENT_WEIGHT * got["alignment"] + PHONEME_WEIGHT * got["phoneme"], got)
 

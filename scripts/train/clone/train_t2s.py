@@ -191,7 +191,7 @@ def main():
     batches = data.batches(a.positions, a.prompts)
     for _ in training:
         b = collate(next(batches), size["vocab"], device)
-        with stage.autocast(device):
+        with nets.autocast(device):
             ce, guide, acc = losses(net, b, random.choice((0.0, 0.1, 0.25)), soft)
         training.step(ce + 0.5 * guide, dict(ce=ce, alignment=guide, accuracy=acc))
 

@@ -214,7 +214,7 @@ def main():
     for _ in training:
         which = torch.multinomial(data.weights.float(), a.batch, replacement=True).to(device)
         start = (torch.rand(a.batch, device=device) * ((data.mel.size[which] - T).clamp(min=0) // 2 + 1)).long() * 2
-        with stage.autocast(device):
+        with nets.autocast(device):
             ce, tn, fl, ml, commit, _, _ = losses(net, data.batch(which, start), table)
         training.step(ce + 0.5 * tn + fl + 4 * ml + 0.25 * commit, dict(phonemes=ce, tone=tn, f0=fl, mel=ml, commitment=commit))
 

@@ -307,7 +307,7 @@ def fit(a):
 
     def loss_of(model, b):
         *given, mel, mel50, ok, ok50 = b
-        with torch.autocast(device.type, torch.bfloat16):
+        with nets.autocast(device):
             y, y50 = model(*given)
         return (y - mel).abs()[ok].mean(), (y50 - mel50).abs()[ok50].mean()
 
