@@ -63,6 +63,7 @@ AcousticModel::AcousticModel(const WeightScope& acoustic, const AcousticConfig& 
                            .rate = kMelPerFrame,
                            .frames_per_code = 2 * kMelPerFrame}),
       flow_(acoustic("cfm.estimator"), flow_config(config)),
+      postfilter_(config.estimator.mel, config.postfilter),
       vocoder_(vocoder, vocoder_config) {
   const c10::InferenceMode inference;
   schedule_ = flow_.make_schedule(config.flow);
@@ -212,7 +213,7 @@ at::Tensor AcousticStream::make_mel(std::span<const std::int32_t> tokens, bool l
     mu = condition(last);
   }
   const AcousticWork work(&AcousticTimes::flow);
-  return denormalize_mel(model_->flow_.step(mu, flow_));
+  return model_->postfilter_(denormalize_mel(model_->flow_.step(mu, flow_)));
 }
 
 std::vector<float> AcousticStream::push(std::span<const std::int32_t> tokens, bool last) {

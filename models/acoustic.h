@@ -11,6 +11,7 @@
 #include "models/causal_flow.h"
 #include "models/convnext.h"
 #include "models/feature_encoder.h"
+#include "models/mel_postfilter.h"
 #include "models/quantizer.h"
 #include "models/reference_encoder.h"
 #include "models/semantic_encoder.h"
@@ -40,6 +41,7 @@ struct AcousticConfig {
   std::int64_t feature_dim = 256;
   std::int64_t wns_layers = 2;
   FlowSchedule flow{.steps = 4};  ///< unless an utterance asks for another
+  double postfilter = 0.0;        ///< depth of models/mel_postfilter.h
   CausalFlowConfig estimator;     ///< features is feature_dim
 };
 
@@ -53,7 +55,7 @@ class AcousticStream final : public TokenRenderer {
  private:
   friend class AcousticModel;
   explicit AcousticStream(const AcousticModel& model) : model_(&model) {}
-  /// Log mel [frames, bands] of what these tokens complete.
+  /// Log mel [frames, bands] of what these tokens complete, postfiltered.
   [[nodiscard]] at::Tensor make_mel(std::span<const std::int32_t> tokens, bool last);
   void encode(bool last);
   void resample(bool last);
@@ -123,7 +125,8 @@ class AcousticModel {
   [[nodiscard]] AcousticStream begin(std::span<const std::int32_t> phonemes, const Speaker& speaker,
                                      const AcousticOptions& options) const;
 
-  /// The log mel [frames, bands] that becomes of a whole utterance, before `speaker.mel_shift`. Throws as begin() does.
+  /// The log mel [frames, bands] that becomes of a whole utterance, postfiltered, before `speaker.mel_shift`. Throws as
+  /// begin() does.
   [[nodiscard]] at::Tensor make_mel(std::span<const std::int32_t> tokens, std::span<const std::int32_t> phonemes,
                                     const Speaker& speaker) const;
 
@@ -140,6 +143,7 @@ class AcousticModel {
   SemanticEncoder encoder_;
   FeatureEncoder features_;
   CausalFlow flow_;
+  MelPostfilter postfilter_;
   SourceFilterVocoder vocoder_;
   std::shared_ptr<const CausalFlow::Schedule> schedule_;  ///< of config_.flow
 };

@@ -462,6 +462,7 @@ void read_starter_networks(Fields& top, const std::filesystem::path& folder, Voi
   a.attention_window = acoustic.window("attention_window");
   a.flow.steps = static_cast<int>(acoustic.integer("steps", 1, 64));
   read_flow(acoustic, a.flow);
+  if (acoustic.has("postfilter")) a.postfilter = acoustic.number("postfilter", 0.0, 2.0);
   Fields estimator = acoustic.object("estimator");
   estimator.expect("type", "causal_convnext");
   a.estimator.features = a.feature_dim;

@@ -44,6 +44,7 @@ namespace tts {
 ///     acoustic.steps              flow steps, 1..64
 ///     acoustic.solver, grid       strings, optional ("euler", "uniform"): models/flow_schedule.h
 ///     acoustic.temperature        of the noise the flow starts from, 0..2, optional (1)
+///     acoustic.postfilter         depth of models/mel_postfilter.h, 0..2, optional (0)
 ///     acoustic.estimator.type     "causal_convnext"
 ///     acoustic.estimator.dim, ff, layers, kernel                             integers
 ///     vocoder.file                safetensors

@@ -39,6 +39,7 @@ def options(doc, name, steps, gain_db, measured_with):
     ap.add_argument("--top-k", type=int, default=5)
     ap.add_argument("--temperature", type=float, default=0.6)
     ap.add_argument("--flow-temperature", type=float, default=1.0, help="of the noise that the flow starts from")
+    ap.add_argument("--postfilter", type=float, default=0.0, help="depth of models/mel_postfilter.h")
     return ap
 
 
@@ -57,7 +58,8 @@ def write(a, languages, sizes, t2s, flow, vocoder, reference, **more):
         "t2s": {"file": "t2s.safetensors", "layers": t["layers"], "hidden": t["dim"], "heads": t["heads"], "phoneme_vocab": t["phonemes"],
                 "vocab": t["vocab"], "bert_dim": 0,
                 "sampling": {"top_k": a.top_k, "top_p": 1.0, "temperature": a.temperature, "repetition_penalty": 1.0, "min_tokens": 11}},
-        "acoustic": {"file": "acoustic.safetensors", **sizes["acoustic"], "steps": a.steps, **({"temperature": a.flow_temperature} if a.flow_temperature != 1 else {})},
+        "acoustic": {"file": "acoustic.safetensors", **sizes["acoustic"], "steps": a.steps, **({"temperature": a.flow_temperature} if a.flow_temperature != 1 else {}),
+                     **({"postfilter": a.postfilter} if a.postfilter else {})},
         "vocoder": {"file": "vocoder.safetensors", **sizes["vocoder"], "gain_db": a.gain_db},
         **more,
         "reference": {"file": "reference.safetensors"},

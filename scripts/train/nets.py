@@ -88,6 +88,14 @@ def denormalise_mel(x):
     return (x + 1) / 2 * (MEL_MAX - MEL_MIN) + MEL_MIN
 
 
+def mel_postfilter(mel, depth, width=4.0, reach=16, first=30):
+    """models/mel_postfilter.h: log mel [.., bands] with its fine structure along the bands deepened from band `first` on."""
+    k = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=torch.float64) / width) ** 2)
+    padded = torch.cat([mel[..., :reach].flip(-1), mel, mel[..., -reach:].flip(-1)], -1)
+    smooth = padded.unfold(-1, 2 * reach + 1, 1) @ (k / k.sum()).float().to(mel.device)
+    return mel + torch.where(torch.arange(mel.shape[-1], device=mel.device) >= first, depth, 0.0) * (mel - smooth)
+
+
 # ----------------------------------------------------------------------------------------------------------------- T2S
 def channel_dropout(x, p, training):
     """Drops whole channels of [B, T, C]: a sixth of a step cheaper than drawing a number per element."""
@@ -692,21 +700,19 @@ class Vocoder(nn.Module):
         a, b, p = o.split(N_BINS, -1)
         return torch.clamp(base + a, max=6.0), torch.clamp(base + b, max=6.0), 2 * p
 
-    def forward(self, mel, f0, noise, phase0=None, second_noise=None, alone=False):
-        """mel [B, T, 100] log, f0 [B, T] Hz, noise [B, 256 T + 768] unit Gaussian from sample -384 -> waveform, and with second_noise, alone: that with the other noise, the harmonics alone."""
+    def forward(self, mel, f0, noise, phase0=None, second_noise=None):
+        """mel [B, T, 100] log, f0 [B, T] Hz, noise [B, 256 T + 768] unit Gaussian from sample -384."""
         a, b, p = self.gains(mel, f0)
         with torch.no_grad():
             e, n = frame_stft(pulse_train(f0, phase0)), frame_stft(noise)
         h = torch.polar(torch.exp(a), p) * e
         g = torch.exp(b)
-        out = [overlap_add(h + g * n)]
-        if second_noise is not None:
-            with torch.no_grad():
-                n2 = frame_stft(second_noise)
-            out.append(overlap_add(h + g * n2))
-        if alone:
-            out.append(overlap_add(h))
-        return out[0] if len(out) == 1 else tuple(out)
+        y = overlap_add(h + g * n)
+        if second_noise is None:
+            return y
+        with torch.no_grad():
+            n2 = frame_stft(second_noise)
+        return y, overlap_add(h + g * n2)
 
 
 STARTER = {

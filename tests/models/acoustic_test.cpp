@@ -236,6 +236,30 @@ TEST_SUITE("models/acoustic") {
     CHECK(distance(run(g, kTokens, {}), whole) > 0.1);
   }
 
+  TEST_CASE("the postfilter of the configuration is heard, in any chunking") {
+    Golden g;
+    AcousticConfig config = tiny_config();
+    config.postfilter = 0.7;
+    const AcousticModel filtered(g.scope("acoustic"), config, g.scope("vocoder"), tiny_vocoder_config());
+    const at::Tensor mel = g.model.make_mel(g.codes, g.phonemes, g.speaker);
+    const at::Tensor deeper = filtered.make_mel(g.codes, g.phonemes, g.speaker);
+    CHECK(distance(deeper, MelPostfilter(100, 0.7)(mel)) < 1e-6);
+    CHECK(distance(deeper, mel) > 1e-3);
+    SourceFilterVocoder::State state = g.vocoder.initial_state(0);
+    const std::vector<float> want = g.vocoder.finish(deeper, state);
+    for (const std::int64_t chunk : {std::int64_t{1}, std::int64_t{2}, std::int64_t{5}, std::int64_t{8}, kTokens}) {
+      CAPTURE(chunk);
+      AcousticStream stream = filtered.begin(g.phonemes, g.speaker, {});
+      std::vector<float> got;
+      for (std::int64_t at = 0; at < kTokens; at += chunk) {
+        const std::int64_t n = std::min(chunk, kTokens - at);
+        const auto more = stream.push(std::span(g.codes).subspan(at, n), at + n == kTokens);
+        got.insert(got.end(), more.begin(), more.end());
+      }
+      CHECK(distance(got, want) < 1e-5);
+    }
+  }
+
   TEST_CASE("mel frames in any chunking give the samples of one pass") {
     const Golden g;
     const at::Tensor mel = g.floats("vocoder_mel", {40, 100});

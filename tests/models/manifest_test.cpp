@@ -70,6 +70,7 @@ TEST_SUITE("models/manifest") {
     CHECK(m->t2s.sampling.min_tokens == 2);
     CHECK(m->acoustic.config.attention_window->left == 16);
     CHECK(m->acoustic.config.attention_window->right == 1);
+    CHECK(m->acoustic.config.postfilter == 0.0);
     CHECK(m->acoustic.config.estimator.features == 256);
     CHECK(m->acoustic.config.estimator.inner == 768);
     CHECK(m->vocoder.config.f0_inner == 256);
@@ -155,6 +156,7 @@ TEST_SUITE("models/manifest") {
              Fault{"\"steps\": 4", "\"steps\": 4, \"grid\": \"1,0\"", "acoustic.grid: got a list"},
              Fault{"\"steps\": 4", "\"steps\": 4, \"guidance\": 1", "acoustic.guidance: unknown key"},
              Fault{"\"steps\": 4", "\"steps\": 4, \"temperature\": 2.5", "acoustic.temperature: wanted"},
+             Fault{"\"steps\": 4", "\"steps\": 4, \"postfilter\": 2.5", "acoustic.postfilter: wanted"},
              Fault{"[16, 1]", "[16]", "acoustic.attention_window: wanted"},
              Fault{"[16, 1]", "[16, -1]", "acoustic.attention_window[1]: wanted"},
              Fault{"causal_convnext", "dit", "acoustic.estimator.type: got \"dit\""},

@@ -61,7 +61,8 @@ def main():
     codes, _ = tokenize(a.tokens, [take], torch.device("cpu"))
     net = nets.AcousticModel(sizes["acoustic"]).eval()
     net.load_state_dict(flow["net"])
-    reference = {"mel": torch.from_numpy(np.ascontiguousarray(take["mel"], np.float32)), "mel_shift": mel_shift.of_take(net, take, codes[0], a.steps, a.flow_temperature) + a.own_gain_db / NEPER_DB}
+    shift = mel_shift.of_take(net, take, codes[0], a.steps, a.flow_temperature, a.postfilter)
+    reference = {"mel": torch.from_numpy(np.ascontiguousarray(take["mel"], np.float32)), "mel_shift": shift + a.own_gain_db / NEPER_DB}
     if not a.no_prompt:
         reference.update(prompt_tokens=torch.from_numpy(codes[0].astype(np.int32)), prompt_phonemes=torch.from_numpy(take["ph"].astype(np.int32)))
     size = write(a, a.languages.split(","), sizes, checked(t2s["net"], "T2S"), checked(flow["net"], "flow"), checked(vocoder["net"], "vocoder"), reference,

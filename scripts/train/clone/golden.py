@@ -1,5 +1,5 @@
 """Golden tensors of what the cloning voice has beside the networks of nets.py, for tests/models: starter_tokenizer.safetensors (a small one with random
-weights, a mel, its tokens and its level) and mel_shift.safetensors (two mels, what has to be added to one).
+weights, a mel, its tokens and its level), mel_shift.safetensors (two mels, what has to be added to one) and mel_postfilter.safetensors (a mel before and after it).
 
     clone/golden.py [--out DIR]
 """
@@ -34,6 +34,12 @@ def matching(path):
     write(dict(recorded=recorded, made=made, shift=mel_shift.between(recorded, made)), path)
 
 
+def postfiltered(path):
+    torch.manual_seed(5)
+    mel = -5 + torch.randn(5, nets.N_MEL)
+    write(dict(mel=mel, postfiltered=nets.mel_postfilter(mel, 0.5)), path)
+
+
 @torch.no_grad()
 def main():
     root = Path(__file__).resolve().parents[3]
@@ -41,6 +47,7 @@ def main():
     ap.add_argument("--out", type=Path, default=root / "tests/data/golden")
     a = ap.parse_args()
     matching(a.out / "mel_shift.safetensors")
+    postfiltered(a.out / "mel_postfilter.safetensors")
     torch.manual_seed(3)
     net = CloneTokenizer(dim=32, codes=48, code_dim=8).eval()
     net.embed.copy_(torch.randn_like(net.embed) * 0.3)
