@@ -89,7 +89,7 @@ def main():
         x, f0, mel = torch.stack(xs), torch.stack(fs), torch.stack(ms)
         two = part > 0.6 or a.resume
         n = T * nets.HOP + 2 * nets.PAD
-        with torch.autocast("cpu", torch.bfloat16):
+        with nets.autocast():
             y = net(mel, f0, torch.randn(a.batch, n), torch.rand(a.batch, 1).double(), torch.randn(a.batch, n) if two else None)
             fl = f0_loss(net.f0_logits(mel).float(), f0)
         with torch.no_grad():

@@ -65,10 +65,6 @@ def adopt(net, path, device):
     return state
 
 
-def autocast(device):
-    return torch.autocast(device.type, torch.bfloat16)
-
-
 # ---------------------------------------------------------------------------------------------------------------- takes
 def is_held_out(name):
     """One take in thirty-two of the speakers that are trained on trains nothing."""
@@ -160,13 +156,14 @@ def plot(rows, path):
 class Training:
     """The loop of a stage: `for part in training:` gives the share of the budget that is used; training.step(loss, parts) does the rest.
 
-    net: what is trained, averaged (weights only; buffers are copied) and saved under "net" with `extra()` beside it; limit: of the gradient's norm.
+    net: what is trained, averaged (weights only; buffers are copied) and saved under "net" with `extra()` beside it; others: modules trained with it; kept: modules and
+    optimisers that the caller trains, saved to go on with; limit: of the gradient's norm.
     """
 
-    def __init__(self, a, net, evaluate, device, extra=lambda: {}, others=(), betas=(0.9, 0.98), decay=0.01, warm=200, limit=1.0):
+    def __init__(self, a, net, evaluate, device, extra=lambda: {}, others=(), kept=(), betas=(0.9, 0.98), decay=0.01, warm=200, limit=1.0):
         self.a, self.net, self.evaluate, self.device, self.extra, self.warm, self.limit = a, net, evaluate, device, extra, warm, limit
         self.params = [p for m in (net, *others) for p in m.parameters() if p.requires_grad]
-        self.others = list(others)
+        self.others = [*others, *kept]
         self.opt = torch.optim.AdamW(self.params, a.lr, betas=betas, weight_decay=decay, fused=device.type == "cuda")
         self.ema = copy.deepcopy(net).eval().requires_grad_(False)
         self.count, self.used, self.sums, self.n = 0, 0.0, {}, 0

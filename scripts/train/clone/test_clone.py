@@ -271,6 +271,55 @@ class Stages(unittest.TestCase):
                     hits.append(int(readout(x)[nets.N_MEL :].argmax()) == int(batch[3][item, at]))
         return torch.tensor(sum(hits) / len(hits))
 
+    def test_bfloat16_only_where_the_processor_has_it(self):
+        from unittest import mock
+        import nets
+        x = self.torch.ones(2, 2)
+        for flags, kind in (("avx2 avx512_bf16 fma", self.torch.bfloat16), ("avx2 fma", self.torch.float32)):
+            nets._fast_bfloat16.cache_clear()
+            with mock.patch("builtins.open", mock.mock_open(read_data="flags : " + flags)), nets.autocast():
+                self.assertEqual((x @ x).dtype, kind)
+        nets._fast_bfloat16.cache_clear()
+
+    @staticmethod
+    def pulses(angles):
+        """[1, 24000] of 24 kHz: harmonics of 200 Hz below 4 kHz with these phases."""
+        import torch
+        t = torch.arange(24000) / 24000
+        return sum(torch.cos(2 * math.pi * 200 * k * t + a) / k for k, a in enumerate(angles, 1))[None]
+
+    def test_the_postfilter_leaves_what_is_smooth_and_the_low_bands(self):
+        import nets
+        torch = self.torch
+        mel = torch.randn(3, 100)
+        self.assertTrue(torch.equal(nets.mel_postfilter(mel, 0.0), mel))
+        more = nets.mel_postfilter(mel, 0.5) - mel
+        self.assertTrue((more[:, :30] == 0).all() and (more[:, 30:].abs() > 0).all())
+        torch.testing.assert_close(nets.mel_postfilter(torch.full((1, 100), -4.0), 1.0), torch.full((1, 100), -4.0))
+
+    def test_judges_hear_phases_below_four_kilohertz_and_learn(self):
+        import torch
+        import adversary
+        torch.manual_seed(0)
+        gain = torch.fft.rfft(adversary.low_pass()[0, 0], 2400).abs()                        # every 10 Hz
+        self.assertLess((gain[:330] - 1).abs().max(), 0.02)
+        self.assertLess(gain[420:].max(), 1e-3)
+        straight = torch.cat([self.pulses([0.0] * 20)[:, i : i + 12000] for i in range(0, 480, 60)]) / 4
+        dispersed = torch.cat([self.pulses([0.2 * k * k for k in range(1, 21)])[:, i : i + 12000] for i in range(0, 480, 60)]) / 4
+        judges = adversary.Adversary(channels=(8, 16, 16))
+        losses, optimiser = [], torch.optim.AdamW(judges.parameters(), 2e-3)
+        for _ in range(40):
+            loss = adversary.judge_loss(judges(straight), judges(dispersed))
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            losses.append(loss.item())
+        self.assertLess(losses[-1], 0.5 * losses[0])                                         # the same magnitudes, other phases
+        real, made = judges(straight), judges(dispersed)
+        self.assertLess(adversary.fooling_loss(real), adversary.fooling_loss(made))
+        self.assertEqual(adversary.feature_loss(real, real).item(), 0)
+        self.assertGreater(adversary.feature_loss(real, made).item(), 0)
+
     def test_the_plot_is_drawn(self):
         with tempfile.TemporaryDirectory() as d:
             self.stage.plot([dict(step=1, minutes=0.5, loss=2.0), dict(step=2, minutes=1.0, loss=1.0, other=float("nan"))], d + "/a.svg")

@@ -2,7 +2,7 @@
 
     train_vocoder.py --takes DIR ... --unseen DIR --out FILE [--start FILE] [--flow FILE --tokens FILE] [--budget MIN] [--device cpu|cuda]
 
-Takes with waveforms (data/speak.py real). With --flow half of the mels are what the flow makes of the take's own codes and
+Takes with waveforms (data/speak.py real). With --adversary discriminators of the waveform judge as well (adversary.py). With --flow half of the mels are what the flow makes of the take's own codes and
 noise (2 steps): the vocoder then knows what it will be given. Merit: log-magnitude distance, F0 and voicing error on speakers never heard.
 """
 import math
@@ -15,6 +15,7 @@ import torch
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
+import adversary
 import stage
 import nets
 import vocoder as single
@@ -54,6 +55,10 @@ def main():
     ap.add_argument("--flow")
     ap.add_argument("--flow-temperature", type=float, default=1.0, help="of the noise that it starts from, as the voice will be exported")
     ap.add_argument("--batch", type=int, default=8)
+    ap.add_argument("--adversary", type=float, default=0.0, help="weight of what discriminators of the waveform (adversary.py) make of it")
+    ap.add_argument("--features", type=float, default=0.5, help="of the discriminators, their weight beside that")
+    ap.add_argument("--alone", type=int, default=200, help="steps that discriminators learn before they are listened to")
+    ap.add_argument("--adversary-lr", type=float, default=5e-4)
     a = ap.parse_args()
     device = stage.begin(a)
     move_tables(device)
@@ -87,7 +92,11 @@ def main():
             mrs.append(sum((p - q).abs().mean().item() for p, q in zip(single.spectra(y[:, : x.shape[1]])[:3], single.spectra(x)[:3])) / 3)
         return dict(held_log_magnitude=np.mean(mrs), held_f0_cents=np.median(np.abs(cents)), held_voicing=np.mean(vuv))
 
-    training = stage.Training(a, net, evaluate, device, betas=(0.9, 0.99), warm=100, limit=2.0)
+    judges = optimiser = None
+    if a.adversary > 0:
+        judges = adversary.Adversary().to(device)
+        optimiser = torch.optim.AdamW(judges.parameters(), a.adversary_lr, betas=(0.8, 0.99))
+    training = stage.Training(a, net, evaluate, device, kept=(judges, optimiser) if judges else (), betas=(0.9, 0.99), warm=100, limit=2.0)
     n = FRAMES * nets.HOP + 2 * nets.PAD
     for part in training:
         which = torch.multinomial(weights, a.batch, replacement=True).to(device)
@@ -98,7 +107,7 @@ def main():
         mel = (random.choice(mels).crop(which, start, FRAMES)[0].float() + gain[..., None]).clamp(min=math.log(1e-5))
         two = bool(a.start) or part > 0.6                                      # the energy distance comes last
         noise = lambda: torch.randn(a.batch, n, device=device)
-        with stage.autocast(device):
+        with nets.autocast(device):
             y = net(mel, f0, noise(), torch.rand(a.batch, 1, device=device).double(), noise() if two else None)
             fl = single.f0_loss(net.f0_logits(mel).float(), f0)
         with torch.no_grad():
@@ -109,7 +118,22 @@ def main():
         else:
             A = single.spectra(y[:, inner])
             loss = single.distance(A, X)
-        training.step(loss + 0.2 * fl, dict(spectral=loss, f0=fl, mel=(A[3] - X[3]).abs().mean()))
+        numbers = dict(spectral=loss.detach())
+        if judges:
+            real, shown = judges(x[:, inner]), (y[0] if two else y)[:, inner]
+            told = adversary.judge_loss(real, judges(shown.detach()))
+            optimiser.zero_grad(set_to_none=True)
+            told.backward()
+            optimiser.step()
+            numbers["judges"] = told
+            if training.count >= a.alone:
+                judges.requires_grad_(False)
+                made = judges(shown)
+                judges.requires_grad_(True)
+                fooling, features = adversary.fooling_loss(made), adversary.feature_loss(real, made)
+                loss = loss + a.adversary * (fooling + a.features * features)
+                numbers.update(fooling=fooling, features=features)
+        training.step(loss + 0.2 * fl, dict(numbers, f0=fl, mel=(A[3] - X[3]).abs().mean()))
 
 
 if __name__ == "__main__":
