@@ -13,7 +13,7 @@ namespace {
 
 constexpr double kWidth = 4.0;  // bands
 constexpr std::int64_t kReach = 16;
-constexpr std::int64_t kFirst = 30;
+constexpr std::int64_t kFirst = 60;
 
 /// The band of `bands` that stands for one beyond the edges: mirrored there, the outermost one twice.
 std::int64_t mirrored(std::int64_t band, std::int64_t bands) {

@@ -9,9 +9,9 @@ namespace tts {
 
 /// Deepens the fine structure of log mels along the bands: networks that learn a mean make it shallower than that of
 /// recordings (formant enhancement of parametric speech synthesis: Ling et al. 2006, section 3.3). What a Gaussian of
-/// 4 bands takes away from a frame is added again `depth` times, from band 30 on (1 kHz of 100 bands to 12 kHz); below,
-/// the bands hold single harmonics, from which F0 is read. Every frame by itself and always in the same order, so
-/// streams stay exact to the bit.
+/// 4 bands takes away from a frame is added again `depth` times, from band 60 on (3 kHz of 100 bands to 12 kHz); the
+/// bands below say the words and hold the harmonics from which F0 is read. Every frame by itself and always in the
+/// same order, so streams stay exact to the bit.
 class MelPostfilter {
  public:
   /// depth 0 changes nothing. Throws ModelError when it is outside 0..2.
@@ -22,7 +22,7 @@ class MelPostfilter {
 
  private:
   float depth_;
-  std::vector<float> bell_;           ///< of 2 kReach + 1 bands, sum 1
+  std::vector<float> bell_;            ///< of 2 kReach + 1 bands, sum 1
   std::vector<std::int64_t> sources_;  ///< the band that stands for each of bands + 2 kReach
 };
 

@@ -84,6 +84,7 @@ once() {
 }
 
 softness=0.5                        # of the noise that the flow starts from
+postfilter=1.0                      # depth, over the mels of the flow
 unseen=24 many=4000 real_takes=6 read_takes=12 positions=48000 wide=192 crops=192 clips=48 rehearse=()
 if [ "$cuda" = cpu ]; then positions=2400 wide=20 crops=12 clips=8; fi
 if [ -n "$small" ]; then unseen=2 many=3 real_takes=2 read_takes=2 rehearse=(--small); fi
@@ -131,7 +132,7 @@ training() {
 # folder NAME VOCODER OPTION...: what is trained as a voice folder.
 folder() {
   "$python" "$here/clone/export_voice.py" --tokens "$work/ck/tokenizer.pt" --flow "$work/ck/flow.pt" --vocoder "$work/ck/$2.pt" --t2s "$work/ck/t2s.pt" --flow-temperature "$softness" \
-    --takes "$work/real" --voice "$(basename "$(find "$work/real" -name 'en*.pt' | sort | head -n 1)" .pt)" --out "$work/$1" "${@:3}"
+    --postfilter "$postfilter" --takes "$work/real" --voice "$(basename "$(find "$work/real" -name 'en*.pt' | sort | head -n 1)" .pt)" --out "$work/$1" "${@:3}"
 }
 two_steps() {
   rm -rf "$work/four" "$work/voice" "$work"/voice.pt*

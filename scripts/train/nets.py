@@ -88,7 +88,7 @@ def denormalise_mel(x):
     return (x + 1) / 2 * (MEL_MAX - MEL_MIN) + MEL_MIN
 
 
-def mel_postfilter(mel, depth, width=4.0, reach=16, first=30):
+def mel_postfilter(mel, depth, width=4.0, reach=16, first=60):
     """models/mel_postfilter.h: log mel [.., bands] with its fine structure along the bands deepened from band `first` on."""
     k = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=torch.float64) / width) ** 2)
     padded = torch.cat([mel[..., :reach].flip(-1), mel, mel[..., -reach:].flip(-1)], -1)
