@@ -36,18 +36,17 @@ class Take:
     """The audio of one context: frames in order, without gaps."""
 
     def __init__(self):
-        self.samples, self.count, self.seen = [], 0, 0
+        self.frames, self.count = [], 0
 
     def add(self, frame):
         version, kind, _, _, seq, position = HEADER.unpack_from(frame)
-        if (version, kind, seq, position) != (1, 2, self.seen, self.count):
-            raise ValueError(f"frame {seq} of kind {kind} begins at {position}, {self.count} samples came before it in {self.seen} frames")
-        self.samples.append(np.frombuffer(frame, "<i2", offset=HEADER.size))
-        self.seen += 1
-        self.count += len(self.samples[-1])
+        if (version, kind, seq, position) != (1, 2, len(self.frames), self.count):
+            raise ValueError(f"frame {seq} of kind {kind} begins at {position}, {self.count} samples came before it in {len(self.frames)} frames")
+        self.frames.append(np.frombuffer(frame, "<i2", offset=HEADER.size))
+        self.count += len(self.frames[-1])
 
     def wave(self):
-        return np.concatenate(self.samples) if self.samples else np.zeros(0, np.int16)
+        return np.concatenate(self.frames) if self.frames else np.zeros(0, np.int16)
 
 
 async def speak(socket, ctx, sentence, options, pause_s, rng):
@@ -72,6 +71,9 @@ async def speak(socket, ctx, sentence, options, pause_s, rng):
             raise RuntimeError(f"{sentence!r}: {told['code']}: {told['message']}")
         if told["type"] == "done":
             break
+    else:
+        writing.cancel()
+        raise RuntimeError(f"{sentence!r}: the server closed the connection before it was done")
     await writing
     return take.wave()
 

@@ -9,6 +9,7 @@ import itertools
 import re
 
 NUMBER = re.compile(r"\d[\d,]*(?::\d\d|\.\d+)?[%％]?")
+QUARTERS = {"00": [""], "15": ["一刻", "十五", "十五分"], "30": ["半", "三十", "三十分"], "45": ["四十五", "四十五分", "三刻"]}
 MOST_READINGS = 200                      # of a whole sentence; beyond, the first ones of each number
 
 
@@ -16,6 +17,14 @@ MOST_READINGS = 200                      # of a whole sentence; beyond, the firs
 def _simplifier():
     import opencc
     return opencc.OpenCC("tw2s")         # which knows 著 of 看著 from that of 著名
+
+
+def minutes_spoken(minutes):
+    """Ways to say the two digits of minutes behind 点."""
+    if minutes in QUARTERS:
+        return QUARTERS[minutes]
+    number = ("零" if minutes[0] == "0" else "") + spoken(minutes.lstrip("0"))[0]
+    return [number, number + "分"]
 
 
 def spoken(digits):
@@ -26,11 +35,11 @@ def spoken(digits):
     plain = digits.replace(",", "")
     if ":" in plain:
         hours, minutes = plain.split(":")
-        rest = [""] if minutes == "00" else ["半", "三十", "三十分"] if minutes == "30" else ["一刻", "十五", "十五分"] if minutes == "15" else ["四十五", "四十五分", "三刻"] if minutes == "45" \
-            else [("零" if minutes[0] == "0" else "") + spoken(minutes.lstrip("0"))[0] + end for end in ("", "分")]
-        return [h + "点" + r for h in spoken(hours) for r in rest]
+        return [h + "点" + m for h in spoken(hours) for m in minutes_spoken(minutes)]
+    whole = plain.split(".")[0]
+    only_digits = len(whole) > 12 or (whole == plain and len(plain) > 1 and plain[0] == "0")
+    out = [] if only_digits else [cn2an.an2cn(plain, "low")]
     one_by_one = "".join("零一二三四五六七八九"[int(d)] if d.isdigit() else "点" for d in plain)
-    out = [] if len(plain) > 1 and plain[0] == "0" and "." not in plain or len(plain.split(".")[0]) > 12 else [cn2an.an2cn(plain, "low")]
     out += [re.sub(r"二(?=[百千万亿])|^二$", "两", s) for s in out] + [one_by_one, one_by_one.replace("一", "幺")]
     return list(dict.fromkeys(out))
 
