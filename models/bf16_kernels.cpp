@@ -22,7 +22,7 @@ const Bf16Kernels* bf16_kernels() {
     const auto all = supported_bf16_kernels();
     if (all.empty()) return nullptr;
 #if defined(__x86_64__)
-    if (!all.front()->native && __builtin_cpu_supports("avx512f")) return nullptr;
+    if (all.front()->fixed_point && __builtin_cpu_supports("avx512f")) return nullptr;
 #endif
     return all.front();
   }();

@@ -9,15 +9,18 @@ namespace tts {
 
 /// One panel of a product of bfloat16 numbers with float32 sums: out[r, c] = start[r, c] + more[r, c] +
 /// the sum over taps and channels of x[r, tap, channel] w[tap, channel, c]. The order of the sum is the same for every
-/// row, whatever rows are computed with it.
+/// row, whatever rows are computed with it. With Bf16Kernels::fixed_point weights are 16-bit integers times a scale of
+/// their column.
 struct Bf16Product {
   const Bf16* x = nullptr;      ///< row r, tap t begins at x + r * row_stride + t * tap_stride
   std::int64_t row_stride = 0;  ///< all strides in elements
   std::int64_t tap_stride = 0;
   std::int64_t taps = 1;
   std::int64_t pairs = 0;        ///< channels / 2
-  const Bf16* weight = nullptr;  ///< [vectors / n, taps, pairs, 16 * n, 2] with n of Bf16Kernels::beside; see there
-  std::int64_t vectors = 1;      ///< of 16 columns; 1..4
+  /// [vectors / n, taps, pairs, 16 * n, 2] with n of Bf16Kernels::beside, see there; bfloat16, or int16 as bits.
+  const std::uint16_t* weight = nullptr;
+  const float* scale = nullptr;  ///< with fixed_point: [vectors, 16]
+  std::int64_t vectors = 1;      ///< of 16 columns; 1..4, with `beside` 1 any number
   std::int64_t columns = 16;     ///< that are stored, more than 16 * (vectors - 1)
   std::int64_t rows = 0;
   const float* start = nullptr;   ///< read in whole vectors; not null
@@ -42,7 +45,7 @@ struct Bf16Kernels {
   static constexpr std::int64_t kMostVectors = 4;
 
   const char* name;  ///< "avx512_bf16" or "avx2"
-  bool native;       ///< the CPU multiplies bfloat16 pairs; otherwise products are float32's, and only filters gain
+  bool fixed_point;  ///< the CPU multiplies pairs of integers, not of bfloat16; see fixed_point.h
   /// As many vectors as a product takes at once: their weights lie beside each other, on 64-byte boundaries. 1, or as
   /// many as there are (kMostVectors).
   std::int64_t beside;
@@ -73,7 +76,7 @@ struct Bf16Kernels {
 constexpr std::int64_t kMostNormed = 1024;
 
 /// The best set this CPU runs, chosen once; null where it has neither AVX512-BF16 nor AVX2, and where it has AVX-512
-/// without BF16, whose float32 vectors gain as much as AVX2's filters.
+/// without BF16, whose float32 vectors multiply as much a cycle as AVX2's integers.
 [[nodiscard]] const Bf16Kernels* bf16_kernels();
 /// All sets this CPU runs, best first; for tests.
 [[nodiscard]] std::vector<const Bf16Kernels*> supported_bf16_kernels();

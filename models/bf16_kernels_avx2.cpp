@@ -1,9 +1,11 @@
-// Compiled for AVX2 and FMA. Numbers are kept as bfloat16 and multiplied as float32: no arithmetic is gained over
-// float32 but that of the fast FIR filters, and half of the memory traffic.
+// Compiled for AVX2 and FMA, which multiply no bfloat16 but 16-bit integers, twice as many a cycle as float32: vpmaddwd
+// takes pairs. So weights are integers with a scale for each column, and every run of the input becomes integers with a
+// power of two of its own where it is read. Sums of integers have no rounding and no order.
 
 #include <immintrin.h>
 
 #include "models/bf16_kernels_impl.h"
+#include "models/fixed_point.h"
 
 namespace tts {
 namespace {
@@ -71,143 +73,210 @@ TTS_INLINE Vec scale(Vec v, Vec n) {
   return v * _mm256_castsi256_ps(exponent);
 }
 
+#include "models/fixed_point_avx2.inc"
+
 constexpr std::int64_t kColumns = 16;  // of the product's vectors
 constexpr int kParts = 2;              // of such a vector
 constexpr int kTileRows = 6;
-constexpr std::int64_t kMostWidened = 32768;  // numbers, 128 KiB: six rows of BERT's longest
+constexpr std::int64_t kRun = FixedPoint::kRun;
+constexpr std::int64_t kMostFixed = 65536;  // numbers, 128 KiB: what of a second-level cache weights can spare
+constexpr std::int64_t kLeastUnit = 16;     // a power of two has to be worth its number
 
-alignas(32) constexpr std::int32_t kSecond[kLanes] = {-65536, -65536, -65536, -65536, -65536, -65536, -65536, -65536};
-
-/// Of every pair the first number (kPart 0) or the second. The mask stays in memory: registers are short.
-template <int kPart>
-TTS_INLINE Vec half_of(__m256i pairs) {
-  if (kPart == 0) return _mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16));
-  __m256i second;
-  __asm__("vpand %2, %1, %0" : "=x"(second) : "x"(pairs), "m"(kSecond));
-  return _mm256_castsi256_ps(second);
-}
-
-/// A number of the input, the first or second of a pair, times two vectors of weights.
-template <int kPart>
-TTS_INLINE void add_product(const Bf16* pair, Vec w0, Vec w1, Vec& sum0, Vec& sum1) {
-  std::int32_t both;
-  __builtin_memcpy(&both, pair, sizeof(both));
-  const Vec x = half_of<kPart>(_mm256_set1_epi32(both));
-  sum0 = fma(x, w0, sum0);
-  sum1 = fma(x, w1, sum1);
-}
-
-/// Written out so that the number takes a register no longer than for this: twelve sums, two weights and it are nearly
-/// all there are, and GCC, left to itself, reads ahead and keeps sums on the stack.
-template <int kPart>
-TTS_INLINE void add_product(const float* pair, Vec w0, Vec w1, Vec& sum0, Vec& sum1) {
-  Vec x;
-  __asm__("vbroadcastss %3, %2\n\tvfmadd231ps %2, %4, %0\n\tvfmadd231ps %2, %5, %1"
-          : "+x"(sum0), "+x"(sum1), "=&x"(x)
-          : "m"(pair[kPart]), "x"(w0), "x"(w1));
-}
-
-/// ahead: from the weights of one vector to those of the next.
-template <int kPart, int kM, int kV, class Number>
-TTS_INLINE void multiply(const Number* x, std::int64_t row_stride, const Bf16* weight, std::int64_t ahead,
-                         Vec (&acc)[kM][kV]) {
-  Vec w[kV];
-#pragma GCC unroll 8
-  for (int v = 0; v < kV; ++v) {
-    const Bf16* from = weight + v / kParts * ahead + v % kParts * 2 * kLanes;
-    w[v] = half_of<kPart>(_mm256_load_si256(reinterpret_cast<const __m256i*>(from)));
+/// `count` numbers, even and at most kRun, as integers times a power of two, which is returned. All that is within 2^-5
+/// of the largest keeps every bit.
+float to_fixed(const Bf16* x, std::int64_t count, std::int16_t* to) {
+  const auto read = [](const Bf16* from) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)); };
+  const auto magnitude = [](__m256i v) { return _mm256_and_si256(v, _mm256_set1_epi16(0x7FFF)); };
+  constexpr std::int64_t kAtOnce = 2 * kLanes;
+  const std::int64_t whole = count / kAtOnce * kAtOnce;
+  const auto rest_bytes = static_cast<std::size_t>(count - whole) * sizeof(Bf16);
+  alignas(32) Bf16 rest[kAtOnce] = {};
+  __builtin_memcpy(rest, x + whole, rest_bytes);
+  __m256i largest = magnitude(read(rest));
+  for (std::int64_t i = 0; i < whole; i += kAtOnce) largest = _mm256_max_epu16(largest, magnitude(read(x + i)));
+  // The largest is the smallest of the complements, which there is an instruction for.
+  const __m128i most = _mm_max_epu16(_mm256_castsi256_si128(largest), _mm256_extracti128_si256(largest, 1));
+  const __m128i least = _mm_minpos_epu16(_mm_xor_si128(most, _mm_set1_epi32(-1)));
+  const Powers powers = powers_of(0xFFFFU - static_cast<std::uint32_t>(_mm_extract_epi16(least, 0)));
+  const Vec up = splat(powers.up);
+  const auto fixed = [&](__m256i pairs) {
+    // Taken apart and put together within the same halves, so the order stays. Infinity times zero becomes INT_MIN,
+    // which the power of two makes NaN as it does the rest.
+    const Vec low = _mm256_castsi256_ps(_mm256_unpacklo_epi16(_mm256_setzero_si256(), pairs));
+    const Vec high = _mm256_castsi256_ps(_mm256_unpackhi_epi16(_mm256_setzero_si256(), pairs));
+    return _mm256_packs_epi32(_mm256_cvtps_epi32(low * up), _mm256_cvtps_epi32(high * up));
+  };
+  for (std::int64_t i = 0; i < whole; i += kAtOnce) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i), fixed(read(x + i)));
   }
+  _mm256_store_si256(reinterpret_cast<__m256i*>(rest), fixed(read(rest)));
+  __builtin_memcpy(to + whole, rest, rest_bytes);
+  return powers.down;
+}
+
+/// Of how many units, of how many numbers each, a product's input consists, and which of them a row and tap meets. A
+/// unit is made integers once, in runs with a power of two each. How it is cut depends on the strides alone, so a row
+/// is the same in any company.
+struct Grid {
+  std::int64_t unit;      ///< numbers
+  std::int64_t runs;      ///< of a unit
+  std::int64_t row_step;  ///< units
+  std::int64_t tap_step;
+  std::int64_t pieces;  ///< units of a tap
+  bool gathered;        ///< a unit is a tap of a row, wherever it lies; else units are `stride` numbers apart
+  std::int64_t stride;
+
+  [[nodiscard]] std::int64_t units(std::int64_t rows, std::int64_t taps) const {
+    return (rows - 1) * row_step + (taps - 1) * tap_step + pieces;
+  }
+};
+
+std::int64_t common_divisor(std::int64_t a, std::int64_t b) {
+  while (b != 0) {
+    const std::int64_t rest = a % b;
+    a = b;
+    b = rest;
+  }
+  return a;
+}
+
+Grid grid_of(const Bf16Product& p) {
+  const std::int64_t length = 2 * p.pairs;
+  const auto runs = [](std::int64_t unit) { return (unit + kRun - 1) / kRun; };
+  if (p.taps == 1 && p.row_stride >= length) return {length, runs(length), 1, 0, 1, false, p.row_stride};
+  const std::int64_t unit = common_divisor(common_divisor(length, p.row_stride), p.taps > 1 ? p.tap_stride : 0);
+  if (unit % 2 == 0 && (unit >= kLeastUnit || unit == length)) {
+    return {unit, runs(unit), p.row_stride / unit, p.tap_stride / unit, length / unit, false, unit};
+  }
+  return {length, runs(length), p.taps, 1, 1, true, 0};
+}
+
+TTS_INLINE const std::int16_t* weights_of(const Bf16Product& p) {
+  return reinterpret_cast<const std::int16_t*>(p.weight);
+}
+
+/// sums += powers * the sum over a run of kM rows. ahead: from the weights of one vector to those of the next.
+template <int kM, int kV>
+TTS_INLINE void add_run(const std::int16_t* x, std::int64_t row_stride, const float* powers, std::int64_t power_stride,
+                        const std::int16_t* weight, std::int64_t ahead, std::int64_t pairs, float* sums) {
+  __m256i acc[kM][kV];
 #pragma GCC unroll 8
   for (int r = 0; r < kM; ++r) {
 #pragma GCC unroll 8
-    for (int v = 0; v < kV; v += 2) {
-      add_product<kPart>(x + r * row_stride, w[v], w[v + 1], acc[r][v], acc[r][v + 1]);
+    for (int v = 0; v < kV; ++v) acc[r][v] = _mm256_setzero_si256();
+  }
+  for (std::int64_t i = 0; i < pairs; ++i) {
+    __m256i w[kV];
+#pragma GCC unroll 8
+    for (int v = 0; v < kV; ++v) {
+      const std::int16_t* from = weight + v / kParts * ahead + v % kParts * 2 * kLanes;
+      w[v] = _mm256_load_si256(reinterpret_cast<const __m256i*>(from));
     }
-  }
-}
-
-/// kM rows of a product, kV parts of vectors of columns from `column` on. first: row 0, tap 0 of the input, as bf16 or
-/// widened to float.
-template <int kM, int kV, class Number>
-[[gnu::noinline]] void tile(const Bf16Product& p, const Number* first, std::int64_t row, std::int64_t column) {
-  Vec acc[kM][kV];
-  const float* start = p.start + row * p.start_stride + column;
-#pragma GCC unroll 8
-  for (int r = 0; r < kM; ++r) {
-#pragma GCC unroll 8
-    for (int v = 0; v < kV; ++v) acc[r][v] = load(start + r * p.start_stride + v * kLanes);
-  }
-  if (p.more != nullptr) {
-    const float* more = p.more + row * p.more_stride + column;
 #pragma GCC unroll 8
     for (int r = 0; r < kM; ++r) {
 #pragma GCC unroll 8
-      for (int v = 0; v < kV; ++v) acc[r][v] = acc[r][v] + load(more + r * p.more_stride + v * kLanes);
+      for (int v = 0; v < kV; v += 2) add_products(x + r * row_stride, w[v], w[v + 1], acc[r][v], acc[r][v + 1]);
     }
+    weight += 2 * kColumns;
+    x += 2;
   }
-  const std::int64_t stride = p.row_stride;
-  const std::int64_t ahead = p.taps * p.pairs * 2 * kColumns;
-  const Bf16* weight = p.weight + column / kColumns * ahead;
-  for (std::int64_t tap = 0; tap < p.taps; ++tap) {
-    const Number* x = first + row * stride + tap * p.tap_stride;
-    for (std::int64_t i = 0; i < p.pairs; ++i) {
-      multiply<0>(x, stride, weight, ahead, acc);
-      multiply<1>(x, stride, weight, ahead, acc);
-      weight += 2 * kColumns;
-      x += 2;
-    }
-  }
-  float* out = p.out + row * p.out_stride + column;
-  const std::int64_t columns = p.columns - column;
 #pragma GCC unroll 8
   for (int r = 0; r < kM; ++r) {
+    const Vec power = splat(powers[r * power_stride]);
 #pragma GCC unroll 8
     for (int v = 0; v < kV; ++v) {
-      const Vec made = p.relu ? max(acc[r][v], Vec{}) : acc[r][v];
-      if (columns >= (v + 1) * kLanes) {
-        store(out + r * p.out_stride + v * kLanes, made);
-      } else {
-        float whole[kLanes];
-        store(whole, made);
-        for (std::int64_t c = v * kLanes; c < columns; ++c) out[r * p.out_stride + c] = whole[c - v * kLanes];
-      }
+      float* sum = sums + (r * kV + v) * kLanes;
+      store(sum, fma(_mm256_cvtepi32_ps(acc[r][v]), power, load(sum)));
     }
   }
 }
 
-/// Rows [from, end) in tiles as even as can be, of all columns: one vector at a time, or two where rows are so few that
-/// one would not keep the processor busy.
-template <class Number>
-void all_tiles(const Bf16Product& p, const Number* first, std::int64_t from, std::int64_t end) {
+/// Of `columns` numbers the first that there are, if there are any.
+TTS_INLINE void store_some(float* to, Vec v, std::int64_t columns) {
+  if (columns >= kLanes) return store(to, v);
+  float whole[kLanes];
+  store(whole, v);
+  for (std::int64_t c = 0; c < columns; ++c) to[c] = whole[c];
+}
+
+/// What remains to be done with the sums of kM rows from `row` on, kV parts of vectors from `column` on.
+template <int kM, int kV>
+TTS_INLINE void finish(const Bf16Product& p, const float* sums, std::int64_t row, std::int64_t column) {
+  for (std::int64_t r = 0; r < kM; ++r) {
+    const float* start = p.start + (row + r) * p.start_stride + column;
+    const float* more = p.more == nullptr ? nullptr : p.more + (row + r) * p.more_stride + column;
+    float* out = p.out + (row + r) * p.out_stride + column;
+    Vec made[kV];
+    for (std::int64_t v = 0; v < kV; ++v) {
+      made[v] = load(start + v * kLanes);
+      if (more != nullptr) made[v] = made[v] + load(more + v * kLanes);
+      made[v] = fma(load(sums + (r * kV + v) * kLanes), load(p.scale + column + v * kLanes), made[v]);
+      if (p.relu) made[v] = max(made[v], Vec{});
+    }
+    for (std::int64_t v = 0; v < kV; ++v) store_some(out + v * kLanes, made[v], p.columns - column - v * kLanes);
+  }
+}
+
+/// A stretch of rows whose units are integers.
+struct Fixed {
+  const std::int16_t* numbers;
+  const float* powers;
+  std::int64_t row;  ///< the first
+};
+
+template <int kM, int kV>
+[[gnu::noinline]] void tile(const Bf16Product& p, const Grid& grid, const Fixed& x, std::int64_t row,
+                            std::int64_t column) {
+  alignas(32) float sums[kM * kV * kLanes] = {};
+  const std::int64_t ahead = p.taps * p.pairs * 2 * kColumns;
+  const std::int16_t* weight = weights_of(p) + column / kColumns * ahead;
+  for (std::int64_t tap = 0; tap < p.taps; ++tap) {
+    for (std::int64_t piece = 0; piece < grid.pieces; ++piece) {
+      const std::int64_t at = (row - x.row) * grid.row_step + tap * grid.tap_step + piece;
+      for (std::int64_t run = 0; run < grid.runs; ++run) {
+        const std::int64_t left = grid.unit - run * kRun;
+        const std::int64_t pairs = (left < kRun ? left : kRun) / 2;
+        add_run<kM, kV>(x.numbers + at * grid.unit + run * kRun, grid.row_step * grid.unit,
+                        x.powers + at * grid.runs + run, grid.row_step * grid.runs, weight, ahead, pairs, sums);
+        weight += pairs * 2 * kColumns;
+      }
+    }
+  }
+  finish<kM, kV>(p, sums, row, column);
+}
+
+/// Rows [x.row, end) in tiles as even as can be, of all columns: one vector at a time, or two where rows are so few
+/// that one would not keep the processor busy.
+void all_tiles(const Bf16Product& p, const Grid& grid, const Fixed& x, std::int64_t end) {
   std::int64_t vector = 0;
-  if (end - from <= 2) {
+  if (end - x.row <= 2) {
     for (; vector + 2 <= p.vectors; vector += 2) {
-      for (std::int64_t row = from; row < end; ++row) tile<1, 2 * kParts>(p, first, row, vector * kColumns);
+      for (std::int64_t row = x.row; row < end; ++row) tile<1, 2 * kParts>(p, grid, x, row, vector * kColumns);
     }
   }
   for (; vector < p.vectors; ++vector) {
     const std::int64_t column = vector * kColumns;
-    std::int64_t tiles = (end - from + kTileRows - 1) / kTileRows;
-    for (std::int64_t row = from; row < end; --tiles) {
+    std::int64_t tiles = (end - x.row + kTileRows - 1) / kTileRows;
+    for (std::int64_t row = x.row; row < end; --tiles) {
       const std::int64_t m = (end - row + tiles - 1) / tiles;
       switch (m) {
         case 6:
-          tile<6, kParts>(p, first, row, column);
+          tile<6, kParts>(p, grid, x, row, column);
           break;
         case 5:
-          tile<5, kParts>(p, first, row, column);
+          tile<5, kParts>(p, grid, x, row, column);
           break;
         case 4:
-          tile<4, kParts>(p, first, row, column);
+          tile<4, kParts>(p, grid, x, row, column);
           break;
         case 3:
-          tile<3, kParts>(p, first, row, column);
+          tile<3, kParts>(p, grid, x, row, column);
           break;
         case 2:
-          tile<2, kParts>(p, first, row, column);
+          tile<2, kParts>(p, grid, x, row, column);
           break;
         default:
-          tile<1, kParts>(p, first, row, column);
+          tile<1, kParts>(p, grid, x, row, column);
           break;
       }
       row += m;
@@ -215,26 +284,50 @@ void all_tiles(const Bf16Product& p, const Number* first, std::int64_t from, std
   }
 }
 
-/// What all columns read is widened once, as many rows at a time as the second-level cache holds with the weights;
-/// where rows are too few for that to pay, or too long, every number is widened where it is read.
+/// Rows too long to be kept: every run is made integers where it is needed, once for each vector of columns.
+void long_rows(const Bf16Product& p) {
+  std::int16_t numbers[kRun];
+  for (std::int64_t row = 0; row < p.rows; ++row) {
+    for (std::int64_t column = 0; column < p.vectors * kColumns; column += kColumns) {
+      alignas(32) float sums[kColumns] = {};
+      const std::int16_t* weight = weights_of(p) + column * p.taps * p.pairs * 2;
+      for (std::int64_t tap = 0; tap < p.taps; ++tap) {
+        for (std::int64_t i = 0; i < 2 * p.pairs; i += kRun) {
+          const std::int64_t count = 2 * p.pairs - i < kRun ? 2 * p.pairs - i : kRun;
+          const float power = to_fixed(p.x + row * p.row_stride + tap * p.tap_stride + i, count, numbers);
+          add_run<1, kParts>(numbers, 0, &power, 0, weight, 0, count / 2, sums);
+          weight += count * kColumns;
+        }
+      }
+      finish<1, kParts>(p, sums, row, column);
+    }
+  }
+}
+
+/// The input is made integers once for all columns, as many rows at a time as there is room for.
 void product(const Bf16Product& p) {
-  const std::int64_t one = (p.taps - 1) * p.tap_stride + 2 * p.pairs;
-  std::int64_t fit = 0;  // rows
-  if (one <= kMostWidened) fit = p.row_stride == 0 ? p.rows : 1 + (kMostWidened - one) / p.row_stride;
-  const std::int64_t at_once = fit / kTileRows * kTileRows;
-  if (p.rows <= 2 || at_once == 0) return all_tiles(p, p.x, 0, p.rows);
-  alignas(64) float widened[kMostWidened + kLanes];
+  const Grid grid = grid_of(p);
+  const std::int64_t room = kMostFixed / grid.unit;
+  const std::int64_t one = grid.units(1, p.taps);
+  if (one > room) return long_rows(p);
+  const std::int64_t fit = grid.row_step == 0 ? p.rows : 1 + (room - one) / grid.row_step;
+  const std::int64_t at_once = fit < kTileRows ? fit : fit / kTileRows * kTileRows;
+  alignas(32) std::int16_t numbers[kMostFixed];
+  float powers[kMostFixed / kLeastUnit];
   for (std::int64_t row = 0; row < p.rows; row += at_once) {
     const std::int64_t end = p.rows - row < at_once ? p.rows : row + at_once;
-    const std::int64_t n = (end - row - 1) * p.row_stride + one;
-    const Bf16* from = p.x + row * p.row_stride;
-    std::int64_t i = 0;
-    for (; i + kLanes <= n; i += kLanes) store(widened + i, load(from + i));
-    for (; i < n; ++i) {
-      const std::uint32_t bits = static_cast<std::uint32_t>(from[i]) << 16U;
-      __builtin_memcpy(widened + i, &bits, sizeof(bits));
+    const std::int64_t count = grid.units(end - row, p.taps);
+    const Bf16* first = p.x + row * p.row_stride;
+    for (std::int64_t i = 0; i < count; ++i) {
+      const Bf16* from =
+          first + (grid.gathered ? i / p.taps * p.row_stride + i % p.taps * p.tap_stride : i * grid.stride);
+      for (std::int64_t run = 0; run < grid.runs; ++run) {
+        const std::int64_t left = grid.unit - run * kRun;
+        powers[i * grid.runs + run] =
+            to_fixed(from + run * kRun, left < kRun ? left : kRun, numbers + i * grid.unit + run * kRun);
+      }
     }
-    all_tiles(p, widened - row * p.row_stride, row, end);
+    all_tiles(p, grid, {numbers, powers, row}, end);
   }
 }
 
@@ -243,7 +336,7 @@ void product(const Bf16Product& p) {
 }  // namespace
 
 const Bf16Kernels& bf16_kernels_avx2() {
-  static constexpr Bf16Kernels kSet = TTS_BF16_KERNELS("avx2", false, 1);
+  static constexpr Bf16Kernels kSet = TTS_BF16_KERNELS("avx2", true, 1);
   return kSet;
 }
 

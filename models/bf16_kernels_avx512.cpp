@@ -171,7 +171,7 @@ TTS_INLINE Vec scale(Vec v, Vec n) {
 }  // namespace
 
 const Bf16Kernels& bf16_kernels_avx512() {
-  static constexpr Bf16Kernels kSet = TTS_BF16_KERNELS("avx512_bf16", true, Bf16Kernels::kMostVectors);
+  static constexpr Bf16Kernels kSet = TTS_BF16_KERNELS("avx512_bf16", false, Bf16Kernels::kMostVectors);
   return kSet;
 }
 

@@ -1,7 +1,9 @@
 #include "models/bf16_weight.h"
 
 #include <algorithm>
+#include <cmath>
 
+#include "models/fixed_point.h"
 #include "src/core/spare_thread.h"
 
 namespace tts {
@@ -16,7 +18,22 @@ constexpr std::int64_t kWorthSharing = 10'000'000;  ///< multiplications, some 9
 
 Bf16Weight::Bf16Weight(const float* weight, std::int64_t out, std::int64_t taps, std::int64_t in,
                        std::span<const float> bias, const Bf16Kernels& kernels)
-    : out_(out), taps_(taps), in_(in), bias_(static_cast<std::size_t>((out + kLanes - 1) / kLanes * kLanes)) {
+    : out_(out),
+      taps_(taps),
+      in_(in),
+      scale_(static_cast<std::size_t>(kernels.fixed_point ? (out + kLanes - 1) / kLanes * kLanes : 0)),
+      bias_(static_cast<std::size_t>((out + kLanes - 1) / kLanes * kLanes)) {
+  std::vector<float> finenesses(scale_.size());
+  scale_.fill(0.0F);
+  for (std::int64_t c = 0; c < out && kernels.fixed_point; ++c) {
+    const float fine = FixedPoint::fineness(weight + c * taps * in, taps, in);
+    finenesses[static_cast<std::size_t>(c)] = fine;
+    scale_.data()[c] = fine == 0 ? 0.0F : 1.0F / fine;
+  }
+  const auto packed = [&](float value, std::int64_t c) {
+    if (!kernels.fixed_point) return to_bf16(value);
+    return static_cast<std::uint16_t>(std::lrintf(value * finenesses[static_cast<std::size_t>(c)]));
+  };
   bias_.fill(0.0F);
   std::copy(bias.begin(), bias.end(), bias_.data());
   const std::int64_t pairs = (in + 1) / 2;
@@ -39,8 +56,11 @@ Bf16Weight::Bf16Weight(const float* weight, std::int64_t out, std::int64_t taps,
     size += 2 * panel.taps * pairs * panel.vectors * kLanes;
     panels_.push_back(panel);
   }
-  packed_ = AlignedBuffer<Bf16>(static_cast<std::size_t>(size), /*huge=*/true);
-  Bf16* to = packed_.data();
+  joined_ = kernels.beside == 1 && std::all_of(panels_.begin(), panels_.end(), [&](const Panel& panel) {
+    return panel.first_tap == panels_.front().first_tap && panel.taps == panels_.front().taps;
+  });
+  packed_ = AlignedBuffer<std::uint16_t>(static_cast<std::size_t>(size), /*huge=*/true);
+  std::uint16_t* to = packed_.data();
   for (const Panel& panel : panels_) {
     const std::int64_t end = panel.first + panel.vectors * kLanes;
     const std::int64_t beside = std::min(kernels.beside, panel.vectors) * kLanes;
@@ -50,7 +70,7 @@ Bf16Weight::Bf16Weight(const float* weight, std::int64_t out, std::int64_t taps,
           for (std::int64_t c = first; c < first + beside; ++c) {
             const float* row = weight + (c * taps + tap) * in;
             for (std::int64_t i = 2 * pair; i < 2 * pair + 2; ++i) {
-              *to++ = c < out && i < in ? to_bf16(row[i]) : Bf16{0};
+              *to++ = c < out && i < in ? packed(row[i], c) : std::uint16_t{0};
             }
           }
         }
@@ -68,6 +88,7 @@ Bf16Product Bf16Weight::product(const Panel& panel, const Bf16* x, std::int64_t 
   p.taps = panel.taps;
   p.pairs = (in_ + 1) / 2;
   p.weight = packed_.data() + panel.at;
+  p.scale = scale_.size() == 0 ? nullptr : scale_.data() + panel.first;
   p.vectors = panel.vectors;
   p.columns = panel.columns;
   return p;
@@ -98,12 +119,17 @@ void Bf16Weight::apply(const Bf16* x, std::int64_t stride, std::int64_t rows, fl
     const auto mine = m.share(rows, kTile);
     for (const Panel& panel : panels_) {
       Bf16Product p = product(panel, x + mine.first * stride, stride, in_);
+      if (joined_) {
+        p.vectors = padded_out() / kLanes;
+        p.columns = out_;
+      }
       p.rows = mine.second - mine.first;
       p.start = (start != nullptr ? start : bias()) + panel.first;
       p.out = y + mine.first * y_stride + panel.first;
       p.out_stride = y_stride;
       p.relu = relu;
       bf16_kernels()->product(p);
+      if (joined_) break;
     }
   };
   if (rows * taps_ * in_ * out_ >= kWorthSharing) {

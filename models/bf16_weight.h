@@ -9,8 +9,9 @@
 
 namespace tts {
 
-/// The weight of a product or convolution, rounded to bfloat16 and packed once for Bf16Kernels::product: panels of at
-/// most 64 columns. A panel leaves out the first and last taps in which all its weights are zero.
+/// The weight of a product or convolution, rounded to bfloat16, or to integers with a scale for each column, and packed
+/// once for Bf16Kernels::product: panels of at most 64 columns. A panel leaves out the first and last taps in which all
+/// its weights are zero.
 class Bf16Weight {
  public:
   Bf16Weight() = default;
@@ -50,7 +51,9 @@ class Bf16Weight {
   std::int64_t taps_ = 0;
   std::int64_t in_ = 0;
   std::vector<Panel> panels_;
-  AlignedBuffer<Bf16> packed_;
+  bool joined_ = false;  ///< all panels are one to the kernels
+  AlignedBuffer<std::uint16_t> packed_;
+  FloatBuffer scale_;  ///< [padded_out], of integers
   FloatBuffer bias_;
 };
 

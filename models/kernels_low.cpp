@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "models/fixed_point.h"
 #include "models/kernels_low_impl.h"
 
 namespace tts {
@@ -43,9 +44,10 @@ const LowKernels& low_kernels() {
 }
 
 void LowRows::reserve(std::int64_t rows, std::int64_t in) {
-  const std::size_t groups = size(rows * ((in + 1) / 2));  // bf16 takes more than int8
+  const std::size_t groups = size(rows * whole(in, 4) / 2);  // what 16 bits take, and bytes kept as such
+  const std::size_t scales = size(rows * (whole(in, FixedPoint::kRun) / FixedPoint::kRun));
   if (groups > groups_.size()) groups_ = AlignedBuffer<std::uint32_t>(groups);
-  if (size(rows) > scales_.size()) scales_ = FloatBuffer(size(rows));
+  if (scales > scales_.size()) scales_ = FloatBuffer(scales);
 }
 
 std::size_t LowLinear::bytes(LowFormat format, std::int64_t out, std::int64_t in) {
@@ -64,25 +66,34 @@ LowLinear::LowLinear(const LowKernels& kernels, LowFormat format, const float* w
       bias_(size(whole(out, LowKernels::kPanel))) {
   bias_.fill(0.0F);
   std::copy(bias.begin(), bias.end(), bias_.data());
-  constexpr std::int64_t kPanel = LowKernels::kPanel;
+  const std::int64_t strip = kernels.strip;
   const std::int64_t unit = per_group(format);
   const std::int64_t groups = whole(in, unit) / unit;
   std::fill_n(memory, bytes(format, out, in) / 4, 0U);
-  if (format == LowFormat::int8) {
+  if (format != LowFormat::bf16) {
     scales_ = FloatBuffer(bias_.size());
     scales_.fill(0.0F);
-    if (!positive) {
-      shift_ = AlignedBuffer<std::int32_t>(bias_.size());
-      shift_.fill(0);
-    }
+  }
+  if (format == LowFormat::int8 && !positive) {
+    shift_ = AlignedBuffer<std::int32_t>(bias_.size());
+    shift_.fill(0);
   }
   for (std::int64_t o = 0; o < out; ++o) {
     const float* row = weight + o * in;
-    std::uint32_t* to = memory + o / kPanel * kPanel * groups + o % kPanel;
+    std::uint32_t* to = memory + o / strip * strip * groups + o % strip;
     if (format == LowFormat::bf16) {
       for (std::int64_t i = 0; i < in; ++i) {
-        to[i / 2 * kPanel] |= static_cast<std::uint32_t>(to_bf16(row[i])) << size(16 * (i % 2));
+        to[i / 2 * strip] |= static_cast<std::uint32_t>(to_bf16(row[i])) << size(16 * (i % 2));
       }
+      continue;
+    }
+    if (format == LowFormat::int16) {
+      const float fineness = FixedPoint::fineness(row, 1, in);
+      for (std::int64_t i = 0; i < in; ++i) {
+        const auto q = static_cast<std::uint16_t>(std::lrint(row[i] * fineness));
+        to[i / 2 * strip] |= static_cast<std::uint32_t>(q) << size(16 * (i % 2));
+      }
+      scales_.data()[o] = fineness == 0 ? 0.0F : 1.0F / fineness;
       continue;
     }
     float most = 0.0F;
@@ -92,7 +103,7 @@ LowLinear::LowLinear(const LowKernels& kernels, LowFormat format, const float* w
     for (std::int64_t i = 0; i < in; ++i) {
       const auto q = static_cast<std::int32_t>(std::lrint(std::clamp(row[i] * inverse, -127.0F, 127.0F)));
       total += q;
-      to[i / 4 * kPanel] |= (static_cast<std::uint32_t>(q) & 255U) << size(8 * (i % 4));
+      to[i / 4 * strip] |= (static_cast<std::uint32_t>(q) & 255U) << size(8 * (i % 4));
     }
     scales_.data()[o] = most / 127.0F;
     if (!positive) shift_.data()[o] = 128 * total;
@@ -103,7 +114,9 @@ void LowLinear::take(const float* x, std::int64_t ldx, std::int64_t m, LowRows& 
   const std::int64_t unit = per_group(format_);
   const std::int64_t groups = whole(in_, unit) / unit;
   if (format_ == LowFormat::int8) {
-    kernels_->quantise(x, ldx, m, in_, positive_, rows.groups_.data(), groups, rows.scales_.data());
+    kernels_->quantise(x, ldx, m, in_, positive_, rows.groups_.data(), kernels_->spread * groups, rows.scales_.data());
+  } else if (format_ == LowFormat::int16) {
+    kernels_->fix(x, ldx, m, in_, rows.groups_.data(), groups, rows.scales_.data());
   } else {
     kernels_->round(x, ldx, m, in_, rows.groups_.data(), groups);
   }
@@ -117,9 +130,12 @@ void LowLinear::multiply(std::int64_t m, float* y, std::int64_t ldy, const LowRo
   const std::uint32_t* q = rows.groups_.data();
   const std::uint32_t* packed = packed_ + first * groups;
   if (format_ == LowFormat::int8) {
-    kernels_->linear_int8(q, groups, rows.scales_.data(), m, packed, scales_.data() + first,
+    kernels_->linear_int8(q, kernels_->spread * groups, rows.scales_.data(), m, packed, scales_.data() + first,
                           positive_ ? nullptr : shift_.data() + first, bias_.data() + first, groups, end - first,
                           y + first, ldy, relu);
+  } else if (format_ == LowFormat::int16) {
+    kernels_->linear_int16(q, groups, rows.scales_.data(), m, packed, scales_.data() + first, bias_.data() + first,
+                           groups, end - first, y + first, ldy, relu);
   } else {
     kernels_->linear_bf16(q, groups, m, packed, bias_.data() + first, groups, end - first, y + first, ldy, relu);
   }

@@ -12,8 +12,9 @@ namespace tts {
 
 /// What the weight of a LowLinear is kept as.
 enum class LowFormat {
-  bf16,  ///< rounded to bfloat16, as are the rows it is multiplied with; sums in float32
-  int8,  ///< one scale for each output; rows are rounded to eight bits with one scale each, sums are exact integers
+  bf16,   ///< rounded to bfloat16, as are the rows it is multiplied with; sums in float32
+  int16,  ///< one scale for each output, rows in runs with a power of two each (fixed_point.h): finer than bf16
+  int8,   ///< one scale for each output; rows are rounded to eight bits with one scale each, sums are exact integers
 };
 
 /// The T2S loops at reduced precision for one instruction set: half or a quarter of the memory traffic of float32, and
@@ -21,24 +22,29 @@ enum class LowFormat {
 /// rounding of float32 sums. Single-threaded and without state. A row's result is the same to the last bit whatever
 /// rows it shares a call with.
 ///
-/// Weights lie in panels of kPanel outputs: [panel][group][kPanel] 32-bit groups, a group being the two bf16 or the
-/// four bytes of neighbouring inputs; rows are sequences of such groups. Missing inputs and outputs are zeros.
+/// Weights lie in panels of kPanel outputs or in strips of kStrip: [panel][group][kPanel] 32-bit groups, a group being
+/// two 16-bit numbers or the four bytes of neighbouring inputs; rows are sequences of such groups. Missing inputs and
+/// outputs are zeros.
 struct LowKernels {
   static constexpr std::int64_t kPanel = 64;
+  static constexpr std::int64_t kStrip = 16;
   /// Cached keys and values lie head by head. A head's keys: [position / 16][width / 2][16][2] bf16, its values:
   /// [position / 2][width][2] bf16. Capacities are multiples of kBlock.
   static constexpr std::int64_t kBlock = 16;
   static constexpr std::int64_t kMaxWidth = 256;  ///< of a head; widths are multiples of 16
 
   const char* name;  ///< "avx512_bf16", "avx512_vnni", "avx2" or "base"
-  bool fast_bf16;    ///< a step in bf16 takes less time than in float32
-  bool fast_int8;    ///< a step in int8 takes less time than in bf16
+  LowFormat half;       ///< of the formats of 16 bits the one there are products for: bf16 or int16
+  std::int64_t strip;   ///< outputs whose weights lie beside each other: kPanel or kStrip
+  std::int64_t spread;  ///< of a row of bytes: words for each group, 2 where it is kept as two pairs of 16 bits
+  bool fast_half;       ///< a step in `half` takes less time than in float32
+  bool fast_int8;       ///< a step in int8 takes less time than in `half`
 
   /// `m` rows of `in` floats (ldx apart) to bytes with one scale each. positive: values are at least 0 and take
-  /// 0..255; otherwise -127..127, kept with 128 added. Row i at q + i * ldq groups; bytes beyond `in` are 0.
+  /// 0..255; otherwise -127..127, kept with 128 added. Row i at q + i * ldq; bytes beyond `in` are 0.
   void (*quantise)(const float* x, std::int64_t ldx, std::int64_t m, std::int64_t in, bool positive, std::uint32_t* q,
                    std::int64_t ldq, float* scales);
-  /// The same to bf16, rounded to nearest even.
+  /// The same to bf16, rounded to nearest even. Null with int16.
   void (*round)(const float* x, std::int64_t ldx, std::int64_t m, std::int64_t in, std::uint32_t* q, std::int64_t ldq);
 
   /// y[m, out] = (x - shift) W^T * row scale * output scale + bias; `shift` [out] is what the added 128 contributes, or
@@ -46,9 +52,16 @@ struct LowKernels {
   void (*linear_int8)(const std::uint32_t* x, std::int64_t ldx, const float* row_scales, std::int64_t m,
                       const std::uint32_t* packed, const float* scales, const std::int32_t* shift, const float* bias,
                       std::int64_t groups, std::int64_t out, float* y, std::int64_t ldy, bool relu);
-  /// y[m, out] = x W^T + bias. `groups` is in / 2, rounded up.
+  /// y[m, out] = x W^T + bias. `groups` is in / 2, rounded up. Null with int16.
   void (*linear_bf16)(const std::uint32_t* x, std::int64_t ldx, std::int64_t m, const std::uint32_t* packed,
                       const float* bias, std::int64_t groups, std::int64_t out, float* y, std::int64_t ldy, bool relu);
+  /// Rows to int16 with a power of two for each run, of row i at powers + i * runs. Null with bf16.
+  void (*fix)(const float* x, std::int64_t ldx, std::int64_t m, std::int64_t in, std::uint32_t* q, std::int64_t ldq,
+              float* powers);
+  /// y[m, out] = x W^T * powers of the rows' runs * output scale + bias. Null with bf16.
+  void (*linear_int16)(const std::uint32_t* x, std::int64_t ldx, const float* powers, std::int64_t m,
+                       const std::uint32_t* packed, const float* scales, const float* bias, std::int64_t groups,
+                       std::int64_t out, float* y, std::int64_t ldy, bool relu);
 
   /// Puts `count` keys and values (rows `ld` apart) into the cache from slot `first` on. `fresh`: nothing is cached in
   /// the slot after the last one.
@@ -90,7 +103,8 @@ class LowLinear {
   LowLinear() = default;
   /// Bytes of a packed weight, a multiple of 64.
   [[nodiscard]] static std::size_t bytes(LowFormat format, std::int64_t out, std::int64_t in);
-  /// weight: row-major [out, in]; bias: [out] or empty. `memory`: bytes(), aligned to 64, outlives this.
+  /// format: int8 or kernels.half. weight: row-major [out, in]; bias: [out] or empty. `memory`: bytes(), aligned to 64,
+  /// outlives this.
   /// positive: inputs are never below 0.
   LowLinear(const LowKernels& kernels, LowFormat format, const float* weight, std::int64_t out, std::int64_t in,
             std::span<const float> bias, bool positive, std::uint32_t* memory);
@@ -117,7 +131,7 @@ class LowLinear {
   std::int64_t out_ = 0;
   const std::uint32_t* packed_ = nullptr;
   FloatBuffer bias_;                   ///< padded to whole panels, as the others
-  FloatBuffer scales_;                 ///< int8: of each output
+  FloatBuffer scales_;                 ///< int8 and int16: of each output
   AlignedBuffer<std::int32_t> shift_;  ///< int8: 128 times the sum of each output's weights
 };
 

@@ -3,7 +3,7 @@
 #define TTS_KERNELS_NAME avx2
 #define TTS_KERNELS_LANES 8
 #define TTS_KERNELS_ROWS 4
-#define TTS_KERNELS_FAST_BF16 true
+#define TTS_KERNELS_FAST_HALF true
 #define TTS_KERNELS_FAST_INT8 true
 #define TTS_KERNELS_LINEAR "models/kernels_low_linear_avx2.inc"
 #include "models/kernels_low.inc"

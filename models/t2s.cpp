@@ -92,8 +92,8 @@ T2S::T2S(const T2SConfig& config, const WeightScope& scope, const T2SOptions& op
   const bool automatic = options.precision == T2SPrecision::automatic;
   std::vector<T2SPrecision> wanted;
   if (options.precision == T2SPrecision::int8 || (automatic && low.fast_int8)) wanted.push_back(T2SPrecision::int8);
-  if (options.precision == T2SPrecision::bf16 || (options.precision == T2SPrecision::int8 && low.fast_bf16) ||
-      (automatic && low.fast_bf16)) {
+  if (options.precision == T2SPrecision::bf16 || (options.precision == T2SPrecision::int8 && low.fast_half) ||
+      (automatic && low.fast_half)) {
     wanted.push_back(T2SPrecision::bf16);
   }
   const std::int64_t width = config.attended() / config.heads;
@@ -155,8 +155,9 @@ void T2S::load_layers(const WeightScope& scope, T2SPrecision precision) {
   const std::int64_t d = config_.hidden;
   const std::int64_t attended = config_.attended();
   const std::int64_t ffn = config_.ffn();
-  const LowFormat format = precision == T2SPrecision::int8 ? LowFormat::int8 : LowFormat::bf16;
   precision_ = precision;
+  const LowFormat half = is_low() ? low_kernels_->half : LowFormat::bf16;
+  const LowFormat format = precision == T2SPrecision::int8 ? LowFormat::int8 : half;
   layers_.clear();
   predict_ = Product();
   low_weights_ = AlignedBuffer<std::uint32_t>();
@@ -164,7 +165,7 @@ void T2S::load_layers(const WeightScope& scope, T2SPrecision precision) {
   if (is_low()) {
     const std::size_t of_layer = LowLinear::bytes(format, 3 * attended, d) + LowLinear::bytes(format, d, attended) +
                                  LowLinear::bytes(format, ffn, d) + LowLinear::bytes(format, d, ffn);
-    const std::size_t bytes = size(config_.layers) * of_layer + LowLinear::bytes(LowFormat::bf16, config_.vocab, d);
+    const std::size_t bytes = size(config_.layers) * of_layer + LowLinear::bytes(half, config_.vocab, d);
     low_weights_ = AlignedBuffer<std::uint32_t>(bytes / sizeof(std::uint32_t), /*huge=*/true);
     memory = low_weights_.data();
   }
@@ -195,7 +196,7 @@ void T2S::load_layers(const WeightScope& scope, T2SPrecision precision) {
     l.norm2_bias = floats(layer, "norm2.bias", {d});
     layers_.push_back(std::move(l));
   }
-  predict_ = product(scope, "ar_predict_layer.weight", "", config_.vocab, d, LowFormat::bf16);
+  predict_ = product(scope, "ar_predict_layer.weight", "", config_.vocab, d, half);
 }
 
 T2S::State T2S::make_state(std::int64_t rows, std::int64_t capacity) const {

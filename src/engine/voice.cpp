@@ -14,7 +14,6 @@
 
 #include "models/acoustic.h"
 #include "models/acoustic_guard.h"
-#include "models/bf16_kernels.h"
 #include "models/cfm_model.h"
 #include "models/cfm_windows.h"
 #include "models/guarded_decoder.h"
@@ -100,10 +99,8 @@ struct Networks {
   static Acoustic load_acoustic(const VoiceManifest& m, const NetworkOptions& options, const TokenModel& t2s) {
     const PrecisionChoice wish = options.acoustic;
     if (!m.published) {
-      // Float32 is as quick where the CPU does not multiply bf16: this form has no filters for the kernels to save on.
-      const bool gains = bf16_kernels() != nullptr && bf16_kernels()->native;
       return make_guarded<AcousticModel>(
-          wish == PrecisionChoice::automatic && !gains ? PrecisionChoice::fp32 : wish, m.id,
+          wish, m.id,
           [&](Precision precision) { return std::make_unique<const AcousticModel>(load_acoustic_model(m, precision)); },
           [&, words = known_words(m.word_separator),
            said = std::vector<std::int32_t>()](const AcousticModel& model) mutable {

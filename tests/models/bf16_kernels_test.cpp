@@ -90,9 +90,10 @@ TEST_SUITE("models/bf16_kernels") {
               double size = 1;
               for (std::int64_t t = 0; t < taps; ++t) {
                 for (std::int64_t i = 0; i < in; ++i) {
+                  const float factor = w[static_cast<std::size_t>((o * taps + t) * in + i)];
                   const double product =
                       static_cast<double>(widened(x[static_cast<std::size_t>((r + t * dilation) * in + i)])) *
-                      static_cast<double>(widened(to_bf16(w[static_cast<std::size_t>((o * taps + t) * in + i)])));
+                      static_cast<double>(set->fixed_point ? factor : widened(to_bf16(factor)));
                   sum += product;
                   size += product * product;
                 }
@@ -103,8 +104,9 @@ TEST_SUITE("models/bf16_kernels") {
             }
             CHECK(all[static_cast<std::size_t>(r * (out + 1) + out)] == 77.0F);  // nothing beyond the columns
           }
-          // Sums are float32's, one number after the other.
-          CHECK(worst < 1e-9 * static_cast<double>(std::max<std::int64_t>(taps * in, 10'000)));
+          // Sums are float32's, one number after the other; or of integers, for which weights are rounded finer.
+          const double sums = 1e-9 * static_cast<double>(std::max<std::int64_t>(taps * in, 10'000));
+          CHECK(worst < (set->fixed_point ? 1e-3 : sums));
           int different = 0;
           for (std::int64_t rows = 1; rows <= std::min<std::int64_t>(most, 14); ++rows) {
             for (std::int64_t first = 0; first + rows <= most; ++first) {
@@ -114,6 +116,36 @@ TEST_SUITE("models/bf16_kernels") {
           }
           CHECK(different == 0);
         }
+      }
+    }
+  }
+
+  TEST_CASE("sums at their largest do not overflow, and what is not a number stays with its row") {
+    constexpr std::int64_t kIn = 1024;
+    for (const Bf16Kernels* set : supported_bf16_kernels()) {
+      CAPTURE(set->name);
+      for (const float size : {1e-20F, 1.0F, 1e20F}) {
+        const std::vector<float> w(kIn, size);
+        const Bf16Weight weight(w.data(), 1, 1, kIn, {}, *set);
+        // The last number before the next power of two, in all places; in a few, beside nothing.
+        const float most = 1.9921875F;
+        std::vector<Bf16> x(4 * kIn, Bf16{0});
+        std::fill_n(x.begin(), kIn, to_bf16(most));
+        std::fill_n(x.begin() + kIn, 3, to_bf16(-most));
+        x[2 * kIn + 5] = to_bf16(NAN);
+        x[3 * kIn + 1023] = to_bf16(INFINITY);
+        const std::vector<float> start(16);
+        std::vector<float> y(4);
+        Bf16Product p = weight.product(weight.panels().front(), x.data(), kIn, kIn);
+        p.rows = 4;
+        p.start = start.data();
+        p.out = y.data();
+        p.out_stride = 1;
+        set->product(p);
+        CHECK(y[0] == doctest::Approx(most * kIn * size).epsilon(4e-3));
+        CHECK(y[1] == doctest::Approx(-most * 3 * size).epsilon(4e-3));
+        CHECK(std::isnan(y[2]));
+        CHECK(!std::isfinite(y[3]));
       }
     }
   }

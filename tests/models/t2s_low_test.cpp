@@ -321,7 +321,7 @@ TEST_SUITE("models/t2s_low") {
       channel->get(at + "linear1.bias", {256}).narrow(0, 0, 8).mul_(300);
       channel->get(at + "linear2.weight", {64, 256}).narrow(1, 0, 8).div_(300);
     }
-    const bool bf16_is_there = low_kernels().fast_bf16;
+    const bool bf16_is_there = low_kernels().fast_half;
     CHECK(asked(channel, T2SPrecision::int8) == (bf16_is_there ? T2SPrecision::bf16 : T2SPrecision::fp32));
     CHECK(asked(channel, T2SPrecision::bf16) == T2SPrecision::bf16);
 
