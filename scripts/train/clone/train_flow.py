@@ -8,8 +8,8 @@ spoken, make the encoders useful before the estimator is. Two heads of the atten
 uniform, and words and tones then come out of the codes alone. Up to a share of an item's codes is replaced by random ones, so that text is worth reading; half of the
 items have mel and reference coloured alike, so that the mean spectrum is taken from the reference. Loss: mean square of the velocity + 0.5 L1 of the read-out
 + 0.1 alignment + 0.05 cross-entropy of the phonemes. Merit: these, the share of frames whose attention is at the phoneme spoken or beside it and of those whose phoneme
-is read out, and the log-mel L1 of samples of 2 and 4 steps, on speakers never heard; velocity, read-out and samples also given another speaker's reference (which has to be
-clearly worse).
+is read out, the log-mel L1 of samples of 2 and 4 steps and how deep their fine structure along the bands is beside that of the recordings, on speakers never heard; velocity,
+read-out and samples also given another speaker's reference (which has to be clearly worse).
 """
 import math
 import os
@@ -32,6 +32,7 @@ from train_tokenizer import CloneTokenizer
 CROP, EDGE, REFERENCES = 64, 24, (128, 240, 400, 560)
 FRAMES = CROP * 15 // 4
 FLOOR = -11.5
+DETAIL = 15                                                  # the first band whose fine structure is looked at; below it the bands are wider than a harmonic is far
 COLOURED, COLOUR_NEPERS = 0.5, (0.5, 0.4, 0.3, 0.25, 0.2, 0.2)
 ALIGNED_HEADS, ALIGNMENT_WEIGHT, PHONEME_WEIGHT, NOISE = 2, 0.1, 0.05, 0.2
 
@@ -156,8 +157,12 @@ def main():
             x0 = torch.randn(b[1].shape).to(device)
             mu, got = losses(ema, readout, b, x0, torch.linspace(0.02, 0.98, len(which), device=device))
             out.update({f"held_{k}{name}": v for k, v in got.items() if not wrong or k in ("fm", "direct")})
+            detail = lambda mel: ((nets.mel_postfilter(mel, 1.0, first=0) - mel).abs() * b[2][..., None])[..., DETAIL:].sum()
             for k in (2, 4):
-                out[f"held_mel_{k}_steps{name}"] = ((ema.sample(mu, x0, k) - b[1]).abs() * b[2][..., None]).sum() / b[2].sum() / nets.N_MEL * 7
+                y = ema.sample(mu, x0, k)
+                out[f"held_mel_{k}_steps{name}"] = ((y - b[1]).abs() * b[2][..., None]).sum() / b[2].sum() / nets.N_MEL * 7
+                if not wrong:
+                    out[f"held_detail_{k}_steps"] = detail(y) / detail(b[1])
         torch.set_rng_state(state)
         return out
 
