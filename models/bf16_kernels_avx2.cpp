@@ -91,8 +91,11 @@ float to_fixed(const Bf16* x, std::int64_t count, std::int16_t* to) {
   const std::int64_t whole = count / kAtOnce * kAtOnce;
   const auto rest_bytes = static_cast<std::size_t>(count - whole) * sizeof(Bf16);
   alignas(32) Bf16 rest[kAtOnce] = {};
-  __builtin_memcpy(rest, x + whole, rest_bytes);
-  __m256i largest = magnitude(read(rest));
+  __m256i largest = _mm256_setzero_si256();
+  if (rest_bytes > 0) {
+    __builtin_memcpy(rest, x + whole, rest_bytes);
+    largest = magnitude(read(rest));
+  }
   for (std::int64_t i = 0; i < whole; i += kAtOnce) largest = _mm256_max_epu16(largest, magnitude(read(x + i)));
   // The largest is the smallest of the complements, which there is an instruction for.
   const __m128i most = _mm_max_epu16(_mm256_castsi256_si128(largest), _mm256_extracti128_si256(largest, 1));
@@ -109,8 +112,10 @@ float to_fixed(const Bf16* x, std::int64_t count, std::int16_t* to) {
   for (std::int64_t i = 0; i < whole; i += kAtOnce) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i), fixed(read(x + i)));
   }
-  _mm256_store_si256(reinterpret_cast<__m256i*>(rest), fixed(read(rest)));
-  __builtin_memcpy(to + whole, rest, rest_bytes);
+  if (rest_bytes > 0) {
+    _mm256_store_si256(reinterpret_cast<__m256i*>(rest), fixed(read(rest)));
+    __builtin_memcpy(to + whole, rest, rest_bytes);
+  }
   return powers.down;
 }
 
@@ -227,7 +232,11 @@ struct Fixed {
 template <int kM, int kV>
 [[gnu::noinline]] void tile(const Bf16Product& p, const Grid& grid, const Fixed& x, std::int64_t row,
                             std::int64_t column) {
-  alignas(32) float sums[kM * kV * kLanes] = {};
+  alignas(32) float memory[kM * kV * kLanes];
+#pragma GCC unroll 16
+  for (int i = 0; i < kM * kV; ++i) store(memory + i * kLanes, Vec{});  // a loop would become a call of memset
+  float* sums = memory;
+  __asm__("" : "+r"(sums) : : "memory");  // they stay there: GCC would carry them from run to run by way of a copy
   const std::int64_t ahead = p.taps * p.pairs * 2 * kColumns;
   const std::int16_t* weight = weights_of(p) + column / kColumns * ahead;
   for (std::int64_t tap = 0; tap < p.taps; ++tap) {

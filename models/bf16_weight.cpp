@@ -98,7 +98,8 @@ void Bf16Weight::apply(const float* x, std::int64_t stride, std::int64_t rows, f
   if (rows == 0) return;
   thread_local std::vector<Bf16> rounded;
   const std::int64_t depth = taps_ * in_;
-  const bool dense = stride <= depth;  // rows that overlap or touch are one run of numbers
+  // Rows that overlap or touch are one run of numbers; but what comes after an odd number of them is a row's own.
+  const bool dense = stride <= depth && depth % 2 == 0;
   const std::int64_t pitch = dense ? stride : depth + 1;
   rounded.resize(static_cast<std::size_t>((rows - 1) * pitch + depth + 1));
   if (dense) {
@@ -106,7 +107,7 @@ void Bf16Weight::apply(const float* x, std::int64_t stride, std::int64_t rows, f
   } else {
     bf16_kernels()->round({x, stride, rows, depth}, 1.0F, rounded.data(), pitch);
   }
-  // What meets the zero weight of an odd number of channels must be a number.
+  // What meets the zero weight of an odd number of channels must be a number, and no larger than they are.
   for (std::int64_t row = dense ? rows - 1 : 0; row < rows; ++row) {
     rounded[static_cast<std::size_t>(row * pitch + depth)] = 0;
   }

@@ -14,7 +14,7 @@ struct FixedPoint {
   static constexpr std::int32_t kMostRun = 262143;
 
   /// Integers to the unit of a column [taps, in], no run of which reaches across taps: as many as int16 and kMostRun
-  /// allow. 0 where all weights are.
+  /// allow. 0 where all weights are; NaN where one is not finite.
   [[nodiscard]] static float fineness(const float* column, std::int64_t taps, std::int64_t in);
 };
 

@@ -150,6 +150,41 @@ TEST_SUITE("models/bf16_kernels") {
     }
   }
 
+  TEST_CASE("a row of an odd length does not see the next one") {
+    if (bf16_kernels() == nullptr) return;
+    constexpr std::int64_t kIn = 33;
+    const Bf16Weight weight(normal(16 * kIn, 8).data(), 16, 1, kIn, {});
+    std::vector<float> x = normal(2 * kIn, 9);
+    x[kIn] = 1e6F;
+    std::vector<float> lone(16);
+    std::vector<float> both(32);
+    weight.apply(x.data(), kIn, 1, lone.data(), false);
+    weight.apply(x.data(), kIn, 2, both.data(), false);
+    CHECK(std::equal(lone.begin(), lone.end(), both.begin()));
+  }
+
+  TEST_CASE("a weight that is not a number makes its column none") {
+    for (const Bf16Kernels* set : supported_bf16_kernels()) {
+      for (const float fault : {NAN, INFINITY}) {
+        std::vector<float> w = normal(3 * 32, 7);
+        w[32 + 9] = fault;
+        const Bf16Weight weight(w.data(), 3, 1, 32, {}, *set);
+        const std::vector<Bf16> x(32, to_bf16(1.0F));
+        const std::vector<float> start(16);
+        std::vector<float> y(3);
+        Bf16Product p = weight.product(weight.panels().front(), x.data(), 32, 32);
+        p.rows = 1;
+        p.start = start.data();
+        p.out = y.data();
+        p.out_stride = 3;
+        set->product(p);
+        CHECK(std::isfinite(y[0]));
+        CHECK(!std::isfinite(y[1]));
+        CHECK(std::isfinite(y[2]));
+      }
+    }
+  }
+
   TEST_CASE("rounding is to the nearest, ties to even, at every length, and keeps what is not a number") {
     for (const Bf16Kernels* set : supported_bf16_kernels()) {
       CAPTURE(set->name);
