@@ -81,6 +81,7 @@ constexpr int kTileRows = 6;
 constexpr std::int64_t kRun = FixedPoint::kRun;
 constexpr std::int64_t kMostFixed = 65536;  // numbers, 128 KiB: what of a second-level cache weights can spare
 constexpr std::int64_t kLeastUnit = 16;     // a power of two has to be worth its number
+constexpr std::int64_t kMostUnits = kMostFixed / kLeastUnit;
 
 /// `count` numbers, even and at most kRun, as integers times a power of two, which is returned. All that is within 2^-5
 /// of the largest keeps every bit.
@@ -316,13 +317,14 @@ void long_rows(const Bf16Product& p) {
 /// The input is made integers once for all columns, as many rows at a time as there is room for.
 void product(const Bf16Product& p) {
   const Grid grid = grid_of(p);
-  const std::int64_t room = kMostFixed / grid.unit;
+  // Short rows are units of their own, shorter than kLeastUnit.
+  const std::int64_t room = grid.unit < kLeastUnit ? kMostUnits : kMostFixed / grid.unit;
   const std::int64_t one = grid.units(1, p.taps);
   if (one > room) return long_rows(p);
   const std::int64_t fit = grid.row_step == 0 ? p.rows : 1 + (room - one) / grid.row_step;
   const std::int64_t at_once = fit < kTileRows ? fit : fit / kTileRows * kTileRows;
   alignas(32) std::int16_t numbers[kMostFixed];
-  float powers[kMostFixed / kLeastUnit];
+  float powers[kMostUnits];
   for (std::int64_t row = 0; row < p.rows; row += at_once) {
     const std::int64_t end = p.rows - row < at_once ? p.rows : row + at_once;
     const std::int64_t count = grid.units(end - row, p.taps);

@@ -163,6 +163,31 @@ TEST_SUITE("models/bf16_kernels") {
     CHECK(std::equal(lone.begin(), lone.end(), both.begin()));
   }
 
+  TEST_CASE("many short rows are the same as each alone") {
+    constexpr std::int64_t kRows = 40'000;
+    constexpr std::int64_t kIn = 2;
+    for (const Bf16Kernels* set : supported_bf16_kernels()) {
+      const Bf16Weight weight(normal(16 * kIn, 10).data(), 16, 1, kIn, {}, *set);
+      const std::vector<Bf16> x = rounded(normal(kRows * kIn, 11));
+      const std::vector<float> start(16);
+      const auto run = [&](std::int64_t first, std::int64_t rows) {
+        std::vector<float> y(static_cast<std::size_t>(rows * 16));
+        Bf16Product p = weight.product(weight.panels().front(), x.data() + first * kIn, kIn, kIn);
+        p.rows = rows;
+        p.start = start.data();
+        p.out = y.data();
+        p.out_stride = 16;
+        set->product(p);
+        return y;
+      };
+      const std::vector<float> all = run(0, kRows);
+      for (const std::int64_t row : {0, 4095, 4096, 32767, 39'999}) {
+        const std::vector<float> lone = run(row, 1);
+        CHECK(std::equal(lone.begin(), lone.end(), all.begin() + row * 16));
+      }
+    }
+  }
+
   TEST_CASE("a weight that is not a number makes its column none") {
     for (const Bf16Kernels* set : supported_bf16_kernels()) {
       for (const float fault : {NAN, INFINITY}) {
