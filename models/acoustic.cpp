@@ -19,33 +19,33 @@ namespace {
 
 constexpr double kMelPerFrame = 1.875;  // 93.75 Hz over 50 Hz
 
-SemanticEncoderConfig encoder_config(const AcousticConfig& c) {
-  return {.features = c.code_dim,
-          .hidden = c.hidden,
-          .heads = c.heads,
-          .filter = c.filter,
-          .kernel = 3,
-          .semantic_layers = c.layers_ssl,
-          .text_layers = c.layers_text,
-          .out_layers = c.layers_post,
-          .phonemes = c.phonemes,
-          .cross_hidden = c.mrte_dim,
-          .cross_heads = c.mrte_heads,
-          .window = c.attention_window,
-          .project = false};
-}
-
-CausalFlowConfig flow_config(const AcousticConfig& c) {
-  CausalFlowConfig flow = c.estimator;
-  flow.features = c.feature_dim;
-  return flow;
-}
-
 std::int64_t mel_frames(std::int64_t frames_50hz) {
   return frames_50hz * 15 / 8;
 }
 
 }  // namespace
+
+SemanticEncoderConfig AcousticConfig::encoder() const {
+  return {.features = code_dim,
+          .hidden = hidden,
+          .heads = heads,
+          .filter = filter,
+          .kernel = 3,
+          .semantic_layers = layers_ssl,
+          .text_layers = layers_text,
+          .out_layers = layers_post,
+          .phonemes = phonemes,
+          .cross_hidden = mrte_dim,
+          .cross_heads = mrte_heads,
+          .window = attention_window,
+          .project = false};
+}
+
+CausalFlowConfig AcousticConfig::flow_network() const {
+  CausalFlowConfig flow = estimator;
+  flow.features = feature_dim;
+  return flow;
+}
 
 AcousticModel::AcousticModel(const WeightScope& acoustic, const AcousticConfig& config, const WeightScope& vocoder,
                              const SourceFilterConfig& vocoder_config)
@@ -54,7 +54,7 @@ AcousticModel::AcousticModel(const WeightScope& acoustic, const AcousticConfig& 
       reference_(
           acoustic("ref_enc").with(Precision::fp32),
           {.bins = config.ref_bins, .hidden = config.style_dim, .kernel = 5, .heads = 2, .out = config.mrte_dim}),
-      encoder_(acoustic("enc_p"), encoder_config(config)),
+      encoder_(acoustic("enc_p"), config.encoder()),
       features_(acoustic, {.in = config.hidden,
                            .channels = config.feature_dim,
                            .condition = config.mrte_dim,
@@ -62,21 +62,26 @@ AcousticModel::AcousticModel(const WeightScope& acoustic, const AcousticConfig& 
                            .kernel = 5,
                            .rate = kMelPerFrame,
                            .frames_per_code = 2 * kMelPerFrame}),
-      flow_(acoustic("cfm.estimator"), flow_config(config)),
+      flow_(acoustic("cfm.estimator"), config.flow_network()),
       postfilter_(config.estimator.mel, config.postfilter),
       vocoder_(vocoder, vocoder_config) {
   const c10::InferenceMode inference;
   schedule_ = flow_.make_schedule(config.flow);
 }
 
-AcousticModel::Speaker AcousticModel::make_speaker(const at::Tensor& ge) const {
+AcousticModel::Speaker AcousticModel::make_speaker(const at::Tensor& ge, const SpeakerFit& fit) const {
   const c10::InferenceMode inference;
-  return {ge, features_.prepare(ge), {}};
+  if (!fit.defined()) return {.ge = ge, .prepared = features_.prepare(ge)};
+  const at::Tensor style = ge + fit.style;
+  return {.ge = style,
+          .prepared = features_.prepare(style) + fit.conditioning,
+          .fit = fit,
+          .schedule = flow_.make_schedule(config_.flow, fit)};
 }
 
-AcousticModel::Speaker AcousticModel::make_speaker_from_mel(const at::Tensor& mel) const {
+AcousticModel::Speaker AcousticModel::make_speaker_from_mel(const at::Tensor& mel, const SpeakerFit& fit) const {
   const c10::InferenceMode inference;
-  return make_speaker(reference_.encode(normalize_mel(mel)));
+  return make_speaker(reference_.encode(normalize_mel(mel)), fit);
 }
 
 AcousticStream AcousticModel::begin(std::span<const std::int32_t> phonemes, const Speaker& speaker,
@@ -94,7 +99,8 @@ AcousticStream AcousticModel::begin(std::span<const std::int32_t> phonemes, cons
   const AcousticWork work(&AcousticTimes::flow);
   stream.speed_ = options.speed;
   const FlowSchedule flow = options.schedule(config_.flow);
-  stream.flow_ = flow_.initial_state(flow == config_.flow ? schedule_ : flow_.make_schedule(flow), options.seed);
+  const auto& own = speaker.schedule ? speaker.schedule : schedule_;
+  stream.flow_ = flow_.initial_state(flow == config_.flow ? own : flow_.make_schedule(flow, speaker.fit), options.seed);
   stream.vocoder_ = vocoder_.initial_state(options.seed);
   return stream;
 }

@@ -16,6 +16,7 @@
 #include "models/reference_encoder.h"
 #include "models/semantic_encoder.h"
 #include "models/source_filter_vocoder.h"
+#include "models/speaker_fit.h"
 #include "models/token_renderer.h"
 #include "models/weights.h"
 
@@ -43,6 +44,9 @@ struct AcousticConfig {
   FlowSchedule flow{.steps = 4};  ///< unless an utterance asks for another
   double postfilter = 0.0;        ///< depth of models/mel_postfilter.h
   CausalFlowConfig estimator;     ///< features is feature_dim
+
+  [[nodiscard]] SemanticEncoderConfig encoder() const;   ///< enc_p's sizes
+  [[nodiscard]] CausalFlowConfig flow_network() const;   ///< those of cfm.estimator
 };
 
 class AcousticModel;
@@ -115,10 +119,13 @@ class AcousticModel {
     at::Tensor ge;         ///< [mrte_dim]
     at::Tensor prepared;   ///< wns1's conditioning
     at::Tensor mel_shift;  ///< [bands], added to every frame of the mel (models/mel_shift.h); undefined: none
+    SpeakerFit fit;        ///< in the others already; the flow's part is for schedules that are yet to be made
+    std::shared_ptr<const CausalFlow::Schedule> schedule;  ///< the model's own, fitted; none: not fitted
   };
-  [[nodiscard]] Speaker make_speaker(const at::Tensor& ge) const;
+  /// fit: of the right shapes (check_speaker_fit()).
+  [[nodiscard]] Speaker make_speaker(const at::Tensor& ge, const SpeakerFit& fit = {}) const;
   /// From reference audio: log mel [frames, ref_bins], natural logarithm, not normalised.
-  [[nodiscard]] Speaker make_speaker_from_mel(const at::Tensor& mel) const;
+  [[nodiscard]] Speaker make_speaker_from_mel(const at::Tensor& mel, const SpeakerFit& fit = {}) const;
 
   /// phonemes: all of the segment, at least one. Throws ModelError on an id outside the inventory or options outside
   /// their range.

@@ -38,17 +38,23 @@ CausalFlow::CausalFlow(const WeightScope& weights, const CausalFlowConfig& confi
   }
 }
 
-std::shared_ptr<const CausalFlow::Schedule> CausalFlow::make_schedule(const FlowSchedule& flow) const {
+std::shared_ptr<const CausalFlow::Schedule> CausalFlow::make_schedule(const FlowSchedule& flow,
+                                                                      const SpeakerFit& fit) const {
   auto schedule = std::make_shared<Schedule>();
   schedule->flow = flow;
+  const auto modulation = [](const Linear& network, const at::Tensor& t, const at::Tensor& fitted) {
+    const at::Tensor all = network(t).squeeze(0);
+    return fitted.defined() ? all + fitted : all;
+  };
   for (const auto& [time, width] : flow_calls(flow)) {
     const at::Tensor t = at::silu(time_out_(at::silu(time_in_(time_features(time)))));
     Call call;
-    for (const Linear& modulation : modulations_) {
-      const auto parts = modulation(t).squeeze(0).chunk(3);  // shift, scale, gate
+    for (std::size_t i = 0; i < modulations_.size(); ++i) {
+      const at::Tensor fitted = fit.defined() ? fit.norms[static_cast<std::int64_t>(i)] : at::Tensor();
+      const auto parts = modulation(modulations_[i], t, fitted).chunk(3);  // shift, scale, gate
       call.blocks.push_back({(parts[1] + 1).contiguous(), parts[0].contiguous(), parts[2].contiguous()});
     }
-    const auto parts = out_modulation_(t).squeeze(0).chunk(2);  // scale, shift
+    const auto parts = modulation(out_modulation_, t, fit.out_norm).chunk(2);  // scale, shift
     call.out_gain = (parts[0] + 1).contiguous();
     call.out_bias = parts[1].contiguous();
     schedule->calls.push_back(std::move(call));

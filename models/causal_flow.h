@@ -10,6 +10,7 @@
 #include "models/flow_schedule.h"
 #include "models/layers.h"
 #include "models/noise.h"
+#include "models/speaker_fit.h"
 
 namespace tts {
 
@@ -44,8 +45,10 @@ class CausalFlow {
     FlowSchedule flow;
     std::vector<Call> calls;  ///< one for each of flow_calls()
   };
-  /// Guidance is off in this network, whatever the schedule says. Throws ModelError on a schedule out of its range.
-  [[nodiscard]] std::shared_ptr<const Schedule> make_schedule(const FlowSchedule& flow) const;
+  /// Guidance is off in this network, whatever the schedule says. `fit`: the speaker's, if there is one. Throws
+  /// ModelError on a schedule out of its range.
+  [[nodiscard]] std::shared_ptr<const Schedule> make_schedule(const FlowSchedule& flow,
+                                                              const SpeakerFit& fit = {}) const;
 
   struct State {
     std::shared_ptr<const Schedule> schedule;

@@ -603,6 +603,22 @@ AcousticModel load_acoustic_model(const VoiceManifest& manifest, Precision preci
           WeightScope(load_weights(manifest.vocoder.file)).with(precision), manifest.vocoder.config};
 }
 
+namespace {
+
+/// The speaker's fit of a reference file, if it has one.
+SpeakerFit load_speaker_fit(const VoiceManifest& manifest, const WeightSource& tensors) {
+  if (!tensors.has("fit.style")) return {};
+  const AcousticConfig& c = manifest.acoustic.config;
+  SpeakerFit fit{.style = tensors.get("fit.style", {c.mrte_dim}),
+                 .conditioning = tensors.get("fit.conditioning", {c.wns_layers, 2 * c.feature_dim}),
+                 .norms = tensors.get("fit.norms", {c.estimator.layers, 3 * c.estimator.dim}),
+                 .out_norm = tensors.get("fit.out_norm", {2 * c.estimator.dim})};
+  check_speaker_fit(fit, c);
+  return fit;
+}
+
+}  // namespace
+
 AcousticModel::Speaker load_speaker(const VoiceManifest& manifest, const AcousticModel& model) {
   const Result<SafeTensors> file = SafeTensors::open(manifest.reference);
   if (!file) {
@@ -613,8 +629,8 @@ AcousticModel::Speaker load_speaker(const VoiceManifest& manifest, const Acousti
     return model.make_speaker(tensors->get("ge", {manifest.acoustic.config.mrte_dim}));
   }
   if (const TensorView* mel = file->find("mel"); mel != nullptr && mel->shape.size() == 2) {
-    AcousticModel::Speaker speaker =
-        model.make_speaker_from_mel(tensors->get("mel", {mel->shape[0], manifest.acoustic.config.ref_bins}));
+    AcousticModel::Speaker speaker = model.make_speaker_from_mel(
+        tensors->get("mel", {mel->shape[0], manifest.acoustic.config.ref_bins}), load_speaker_fit(manifest, *tensors));
     if (file->find("mel_shift") != nullptr) {
       speaker.mel_shift = tensors->get("mel_shift", {manifest.acoustic.config.estimator.mel});
       check_mel_shift(speaker.mel_shift);

@@ -56,7 +56,8 @@ namespace tts {
 ///     reference.file              safetensors with "ge" [mrte_dim] (the output of ref_enc), or "mel" [frames,
 ///     ref_bins]
 ///                                 (natural-log mel of the reference audio, not normalised), from which ge is made,
-///                                 and then "mel_shift" [bands] (models/mel_shift.h), optional;
+///                                 and then "mel_shift" [bands] (models/mel_shift.h) and "fit.style",
+///                                 "fit.conditioning", "fit.norms", "fit.out_norm" (models/speaker_fit.h), optional;
 ///                                 with "prompt_tokens" and "prompt_phonemes" [n], what T2S goes on from
 struct VoiceManifest {
   std::filesystem::path folder;

@@ -221,18 +221,20 @@ SemanticEncoder::Text SemanticEncoder::encode_text(const at::Tensor& phonemes, c
   return {cross_k_(text), cross_v_(text)};
 }
 
-at::Tensor SemanticEncoder::encode(const at::Tensor& frames, const Text& text, const at::Tensor& ge,
-                                   const Probe* probe) const {
+at::Tensor SemanticEncoder::mix(const at::Tensor& frames, const Text& text, const Probe* probe) const {
   check_shape(frames, {-1, config_.features}, "semantic frames");
-  check_shape(ge, {config_.cross_hidden}, "speaker embedding of the text encoder");
-  at::Tensor y = semantic_encoder_.encode(semantic_in_(frames));
+  const at::Tensor y = semantic_encoder_.encode(semantic_in_(frames));
   if (probe != nullptr) {
     (*probe)("enc_p.encoder_ssl", y.t().unsqueeze(0));
   }
   const at::Tensor c = cross_in_(y);
-  at::Tensor mixed = cross_o_(cross_attend(cross_q_(c), text.key, text.value, config_.cross_heads));
-  mixed.add_(c).add_(ge);
-  y = cross_out_(mixed);
+  return cross_o_(cross_attend(cross_q_(c), text.key, text.value, config_.cross_heads)).add_(c);
+}
+
+at::Tensor SemanticEncoder::encode(const at::Tensor& frames, const Text& text, const at::Tensor& ge,
+                                   const Probe* probe) const {
+  check_shape(ge, {config_.cross_hidden}, "speaker embedding of the text encoder");
+  at::Tensor y = cross_out_(mix(frames, text, probe).add_(ge));
   if (probe != nullptr) {
     (*probe)("enc_p.mrte", y.t().unsqueeze(0));
   }

@@ -92,6 +92,9 @@ class SemanticEncoder {
   [[nodiscard]] at::Tensor encode(const at::Tensor& frames, const Text& text, const at::Tensor& ge,
                                   const Probe* probe = nullptr) const;
 
+  /// What encode() makes of frames and text before the speaker comes in: [frames, cross_hidden], to which ge is added.
+  [[nodiscard]] at::Tensor mix(const at::Tensor& frames, const Text& text, const Probe* probe = nullptr) const;
+
   /// [frames, hidden] -> [frames, 2 * hidden]: m and logs. Needs config.project.
   [[nodiscard]] at::Tensor project(const at::Tensor& encoded) const;
 

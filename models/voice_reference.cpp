@@ -174,6 +174,10 @@ Result<void> save_reference(const std::filesystem::path& file, const PreparedRef
   }
   add_floats("mel", reference.mel);
   add_floats("mel_shift", reference.mel_shift);
+  add_floats("fit.style", reference.fit.style);
+  add_floats("fit.conditioning", reference.fit.conditioning);
+  add_floats("fit.norms", reference.fit.norms);
+  add_floats("fit.out_norm", reference.fit.out_norm);
   return write_safetensors(file, tensors);
 }
 

@@ -411,8 +411,9 @@ class WaveNet(nn.Module):
         self.in_layers = nn.ModuleList(Conv(dim, 2 * dim, 5) for _ in range(layers))
         self.res_skip_layers = nn.ModuleList(Conv1x1(dim, 2 * dim if i < layers - 1 else dim) for i in range(layers))
 
-    def forward(self, x, ge):
-        cond, H, out, n = self.cond_layer(ge)[:, None], self.dim, 0, len(self.in_layers)
+    def forward(self, x, ge, offset=0):
+        """offset: of the conditioning, [2 * dim * layers]."""
+        cond, H, out, n = (self.cond_layer(ge) + offset)[:, None], self.dim, 0, len(self.in_layers)
         for i in range(n):
             a = self.in_layers[i](x) + cond[..., 2 * H * i: 2 * H * (i + 1)]
             r = self.res_skip_layers[i](torch.tanh(a[..., :H]) * torch.sigmoid(a[..., H:]))
@@ -428,8 +429,8 @@ class Wns(nn.Module):
         super().__init__()
         self.pre, self.enc, self.proj = Conv1x1(dim, dim), WaveNet(dim, layers, gin), Conv1x1(dim, dim)
 
-    def forward(self, x, ge):
-        return self.proj(self.enc(self.pre(x), ge))
+    def forward(self, x, ge, offset=0):
+        return self.proj(self.enc(self.pre(x), ge, offset))
 
 
 # -------------------------------------------------------------------------------------- flow matching: causal ConvNeXt
@@ -456,8 +457,8 @@ class CausalConvNeXt(nn.Module):
         nn.init.zeros_(self.ada.weight), nn.init.zeros_(self.ada.bias)
         nn.init.constant_(self.ada.bias[2 * dim:], 0.2)
 
-    def forward(self, h, tvec):
-        shift, scale, gate = self.ada(F.silu(tvec))[:, None].chunk(3, -1)
+    def forward(self, h, tvec, offset=0):
+        shift, scale, gate = (self.ada(F.silu(tvec)) + offset)[:, None].chunk(3, -1)
         y = depthwise(h, self.dwconv, self.kernel - 1, 0)
         y = F.layer_norm(y, y.shape[-1:], eps=1e-6) * (1 + scale) + shift
         return h + gate * self.pwconv2(F.gelu(self.pwconv1(y), approximate="tanh"))
@@ -497,12 +498,13 @@ class CausalEstimator(nn.Module):
         self.norm_out = NormOut(dim)
         self.proj_out = nn.Linear(dim, N_MEL)
 
-    def forward(self, x, mu, t):
+    def forward(self, x, mu, t, fit=None):
+        """fit: a speaker's, see AcousticModel."""
         tvec = self.time_embed(t)
         h = self.input_embed.proj(torch.cat([x, mu], -1))
-        for b in self.blocks:
-            h = b(h, tvec)
-        scale, shift = self.norm_out.linear(F.silu(tvec))[:, None].chunk(2, -1)
+        for i, b in enumerate(self.blocks):
+            h = b(h, tvec, fit["norms"][i] if fit else 0)
+        scale, shift = (self.norm_out.linear(F.silu(tvec)) + (fit["out_norm"] if fit else 0))[:, None].chunk(2, -1)
         return self.proj_out(F.layer_norm(h, h.shape[-1:], eps=1e-6) * (1 + scale) + shift)
 
 
@@ -518,7 +520,10 @@ def feature_frames(count, device):
 
 
 class AcousticModel(nn.Module):
-    """Semantic codes + phonemes + reference -> mel. Keys: quantizer, ref_enc, enc_p, bridge.0, wns1, cfm.estimator."""
+    """Semantic codes + phonemes + reference -> mel. Keys: quantizer, ref_enc, enc_p, bridge.0, wns1, cfm.estimator.
+
+    fit: offsets that a speaker's recording taught (clone/speaker_fit.py): style [mrte_dim], conditioning [wns_layers, 2 features], norms
+    [estimator layers, 3 dim], out_norm [2 dim]."""
 
     def __init__(self, c):
         super().__init__()
@@ -542,18 +547,20 @@ class AcousticModel(nn.Module):
         e = self.quantizer.vq.layers[0]._codebook.embed[codes].repeat_interleave(2, 1)
         return F.leaky_relu(self.bridge[0](self.enc_p(e, phonemes, n_phonemes, ge)), 0.01)
 
-    def features(self, codes, phonemes, n_phonemes, ge):
+    def features(self, codes, phonemes, n_phonemes, ge, fit=None):
         """codes [B, N] -> mu [B, floor(2N * 1.875), features]."""
+        if fit:
+            ge = ge + fit["style"]
         y = self.bridged(codes, phonemes, n_phonemes, ge)
         T = int(y.shape[1] * 15 // 8)
         y = y[:, feature_frames(T, y.device)]
-        return self.wns1(y, ge)
+        return self.wns1(y, ge, fit["conditioning"].flatten() if fit else 0)
 
-    def sample(self, mu, noise, steps=4):
+    def sample(self, mu, noise, steps=4, fit=None):
         """noise [B, T, 100] -> normalised mel, Euler from t = 0 (acoustic.md 8.2)."""
         x, d = noise, 1.0 / steps
         for s in range(steps):
-            x = x + d * self.cfm.estimator(x, mu, torch.full((x.shape[0],), s * d, device=x.device))
+            x = x + d * self.cfm.estimator(x, mu, torch.full((x.shape[0],), s * d, device=x.device), fit)
         return x
 
 

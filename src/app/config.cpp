@@ -40,6 +40,7 @@ constexpr std::array kSettings{
     Setting{"engine.voices_dir", [](Config& c) -> Field { return &c.engine.voices_dir; }},
     Setting{"engine.text_data_dir", [](Config& c) -> Field { return &c.engine.text_data_dir; }},
     Setting{"engine.models_dir", [](Config& c) -> Field { return &c.engine.models_dir; }},
+    Setting{"engine.fit_rounds", [](Config& c) -> Field { return &c.engine.fit_rounds; }, 0, 1000},
     Setting{"engine.memory_mb", [](Config& c) -> Field { return &c.engine.memory_mb; }, 0, 1'048'576},
     Setting{"engine.preload", [](Config& c) -> Field { return &c.engine.preload; }},
     Setting{"engine.threads", [](Config& c) -> Field { return &c.engine.threads; }, 1, 64},

@@ -15,6 +15,7 @@ tts::EngineConfig engine_config(const tts::Config& config) {
   engine.voices_dir = config.engine.voices_dir;
   engine.text_data_dir = config.engine.text_data_dir;
   engine.models_dir = config.engine.models_dir;
+  engine.fit_rounds = config.engine.fit_rounds;
   engine.memory_bytes = static_cast<std::uint64_t>(config.engine.memory_mb) * 1'000'000;
   engine.preload = config.engine.preload;
   engine.threads = config.engine.threads;

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "models/fit_options.h"
 #include "src/engine/quality.h"
 #include "src/engine/synthesizer.h"
 #include "src/engine/voice.h"
@@ -42,6 +43,7 @@ struct EngineConfig {
   std::filesystem::path voices_dir;     ///< each subfolder with a manifest.json is a voice or a model
   std::filesystem::path text_data_dir;  ///< dictionary and grapheme-to-phoneme network
   std::filesystem::path models_dir;     ///< networks that prepare recordings, see PrepareConfig
+  int fit_rounds = FitOptions{}.rounds;  ///< of making a voice, likewise
   /// What of the weights may be in memory, 0 for all: voices are loaded when they are asked for, and the ones least
   /// lately used make room.
   std::uint64_t memory_bytes = 0;

@@ -37,7 +37,8 @@ std::unique_ptr<Synthesizer> make_engine(const EngineConfig& config) {
   at::set_num_threads(std::max(1, config.threads));
   const auto frontend = std::make_shared<const TextFrontend>(config.text_data_dir);
   auto library = std::make_shared<VoiceLibrary>(
-      voice_folders(config.voices_dir, config.models_dir, frontend, config.networks), config.memory_bytes);
+      voice_folders({config.voices_dir, config.models_dir, config.fit_rounds}, frontend, config.networks),
+      config.memory_bytes);
   const LighterVoices& lighter = config.admission.lighter_voices;
   if (auto checked = check_lighter_voices(lighter, library->voices()); !checked) {
     throw std::runtime_error(checked.error().detail);  // before anything is loaded

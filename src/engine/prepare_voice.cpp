@@ -21,6 +21,7 @@
 
 #include "models/eres2net.h"
 #include "models/fbank.h"
+#include "models/fit_speaker.h"
 #include "models/hubert.h"
 #include "models/huggingface.h"
 #include "models/manifest.h"
@@ -113,7 +114,7 @@ Result<Model> find_model(const fs::path& voices_dir, const std::string& name) {
 }
 
 /// What a voice is made of, as one checksum. Weights count by the checksums in the manifest, or else by their size.
-std::string source_sum(const VoiceRequest& request, const Model& model) {
+std::string source_sum(const PrepareConfig& config, const VoiceRequest& request, const Model& model) {
   Digest digest = Digest::sha256();
   const auto add = [&](std::string_view part) {
     digest.update(std::to_string(part.size()) + ":");
@@ -128,6 +129,7 @@ std::string source_sum(const VoiceRequest& request, const Model& model) {
   add(std::string(std::istreambuf_iterator<char>(manifest), {}));
   std::error_code ignored;
   add(std::to_string(fs::file_size(model.manifest.acoustic.file, ignored)));
+  if (!model.manifest.published) add("fit " + std::to_string(config.fit_rounds));
   add(request.lang);
   add(request.text);
   add_recording(request.reference);
@@ -303,9 +305,9 @@ Error nothing_to_say() {
 /// Prepares a voice of the starter form, which has all that it takes itself.
 class StarterPreparation {
  public:
-  StarterPreparation(const TextFrontend& frontend, const VoiceRequest& request, const VoiceManifest& manifest,
-                     const VoiceProgress& progress)
-      : m_(manifest), progress_(progress), has_prompt_(!is_blank(request.text)) {
+  StarterPreparation(const PrepareConfig& config, const TextFrontend& frontend, const VoiceRequest& request,
+                     const VoiceManifest& manifest, const VoiceProgress& progress)
+      : fit_rounds_(config.fit_rounds), m_(manifest), progress_(progress), has_prompt_(!is_blank(request.text)) {
     if (has_prompt_) spoken_ = phonemes_of(frontend, request, manifest);
   }
 
@@ -334,7 +336,17 @@ class StarterPreparation {
     out.prompt_tokens.assign(data, data + tokens.numel());
     tell("timbre");
     const AcousticModel model = load_acoustic_model(m_);
-    const auto speaker = model.make_speaker_from_mel(out.mel);
+    auto speaker = model.make_speaker_from_mel(out.mel);
+    const auto fit = fit_speaker(
+        WeightScope(load_weights(m_.acoustic.file)), m_.acoustic.config,
+        {.tokens = out.prompt_tokens, .phonemes = out.prompt_phonemes, .mel = out.mel, .ge = speaker.ge},
+        {.rounds = fit_rounds_}, [&](int done, int rounds) {
+          if (done % 5 == 0) tell("fit " + std::to_string(done) + " of " + std::to_string(rounds));
+        });
+    if (fit) {
+      out.fit = *fit;
+      speaker = model.make_speaker_from_mel(out.mel, out.fit);
+    }
     out.mel_shift = mel_shift(out.mel, model.make_mel(out.prompt_tokens, out.prompt_phonemes, speaker));
     return out;
   }
@@ -348,6 +360,7 @@ class StarterPreparation {
     if (progress_) progress_(what);
   }
 
+  const int fit_rounds_;
   const VoiceManifest& m_;
   const VoiceProgress& progress_;
   const bool has_prompt_;
@@ -535,7 +548,7 @@ Result<NewVoice> prepare_voice(const PrepareConfig& config, const TextFrontend& 
     return refuse(Errc::unsupported_format,
                   "lang: got \"" + utf8::to_valid(request.lang) + "\", which " + request.model + " does not speak");
   }
-  const std::string sum = source_sum(request, *model);
+  const std::string sum = source_sum(config, request, *model);
   const std::string id =
       !request.id.empty() ? request.id : request.model.substr(0, kMaxIdBytes - 9) + "-" + sum.substr(0, 8);
   const std::vector<Folder> folders = folders_of(config.voices_dir);
@@ -577,7 +590,7 @@ Result<NewVoice> prepare_voice(const PrepareConfig& config, const TextFrontend& 
       return save_reference(folder.path() / "reference.safetensors", *reference);
     };
     return m.published ? prepare(Preparation(config, frontend, request, m, progress))
-                       : prepare(StarterPreparation(frontend, request, m, progress));
+                       : prepare(StarterPreparation(config, frontend, request, m, progress));
   };
   try {
     if (auto done = made(); !done) return done.error();

@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <string>
 
+#include "models/fit_options.h"
 #include "src/core/result.h"
 #include "src/engine/synthesizer.h"
 #include "src/text/frontend.h"
@@ -14,7 +15,8 @@ struct PrepareConfig {
   /// Holds what prepares references, as `sonorant models fetch` leaves it: hubert.safetensors, bert.safetensors and
   /// eres2netv2.safetensors, with chinese-hubert-base/config.json and chinese-roberta-wwm-ext-large/{config.json,
   /// tokenizer.json or vocab.txt}.
-  std::filesystem::path models_dir;
+  std::filesystem::path models_dir{};
+  int fit_rounds = FitOptions{}.rounds;  ///< of fit_speaker(), starter form; 0: voices are not fitted
 };
 
 /// Makes a voice folder of a model and recordings, as models/README.md describes it. The folder appears whole or not at

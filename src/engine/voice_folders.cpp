@@ -52,9 +52,8 @@ std::uint64_t bytes_in_memory(const SafeTensors& file) {
 
 class VoiceFolders final : public VoiceSource {
  public:
-  VoiceFolders(const fs::path& voices_dir, const fs::path& models_dir, std::shared_ptr<const TextFrontend> frontend,
-               const NetworkOptions& options)
-      : config_{voices_dir, models_dir}, frontend_(std::move(frontend)), models_(options), bert_(options.bert) {}
+  VoiceFolders(const PrepareConfig& config, std::shared_ptr<const TextFrontend> frontend, const NetworkOptions& options)
+      : config_(config), frontend_(std::move(frontend)), models_(options), bert_(options.bert) {}
 
   bool changed() override {
     if (has_made_) return true;
@@ -147,11 +146,10 @@ class VoiceFolders final : public VoiceSource {
 
 }  // namespace
 
-std::unique_ptr<VoiceSource> voice_folders(const fs::path& voices_dir, const fs::path& models_dir,
-                                           std::shared_ptr<const TextFrontend> frontend,
+std::unique_ptr<VoiceSource> voice_folders(const PrepareConfig& config, std::shared_ptr<const TextFrontend> frontend,
                                            const NetworkOptions& options) {
-  sweep_leftovers(voices_dir);
-  return std::make_unique<VoiceFolders>(voices_dir, models_dir, std::move(frontend), options);
+  sweep_leftovers(config.voices_dir);
+  return std::make_unique<VoiceFolders>(config, std::move(frontend), options);
 }
 
 }  // namespace tts

@@ -116,6 +116,7 @@ TEST_SUITE("app/config") {
       {"server.max_sessions", 1, 100'000},
       {"server.max_text_chars", 1, 10'000'000},
       {"server.max_upload_mb", 1, 256},
+      {"engine.fit_rounds", 0, 1000},
       {"engine.memory_mb", 0, 1'048'576},
       {"engine.threads", 1, 64},
       {"engine.t2s_window", 0, 4000},

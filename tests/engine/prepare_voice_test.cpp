@@ -8,6 +8,7 @@
 #include <set>
 #include <thread>
 
+#include "models/fit_speaker.h"
 #include "models/mel_shift.h"
 #include "src/engine/engine.h"
 #include "tests/app/temporary_folder.h"
@@ -44,7 +45,7 @@ struct Shelf {
     CHECK(names() == before);
     return made.error().detail;
   }
-  PrepareConfig config() const { return {voices(), root / "models"}; }
+  PrepareConfig config() const { return {.voices_dir = voices(), .models_dir = root / "models", .fit_rounds = 8}; }
   fs::path voices() const { return root / "voices"; }
   PreparedReference reference(const std::string& id) const {
     return load_reference(load_manifest(voices() / id).value());
@@ -297,6 +298,12 @@ TEST_SUITE("engine/prepare_voice") {
     const Shelf shelf;
     write_starter(shelf.voices() / "small");
     VoiceRequest r = request("small");
+    // Not fitted it is another voice, which takes nothing of a fitted one.
+    r.id = "plain";
+    PrepareConfig without = shelf.config();
+    without.fit_rounds = 0;
+    REQUIRE(prepare_voice(without, frontend(), r));
+    CHECK(SafeTensors::open(shelf.voices() / "plain" / "reference.safetensors").value().find("fit.style") == nullptr);
     r.id = "ann";
     r.more.push_back(recording(fake_speech(1.5, 44'100, 180), 44'100, "second.wav"));
     fs::remove_all(shelf.root / "models");
@@ -322,8 +329,20 @@ TEST_SUITE("engine/prepare_voice") {
     const at::Tensor recorded = load_weights(manifest->reference)->get("mel", {300, 100});
     const at::Tensor spoken = acoustic.make_mel(got.prompt_tokens, got.prompt_phonemes, speaker);
     CHECK(at::allclose(speaker.mel_shift, mel_shift(recorded, spoken), 1e-4, 1e-4));
+    // It is fitted to the recording, and the shift is that of what it speaks then.
+    REQUIRE(speaker.fit.defined());
+    const auto apart_from = [&](const SpeakerFit& fit) {
+      return speaker_distance(
+          WeightScope(load_weights(manifest->acoustic.file)), manifest->acoustic.config,
+          {.tokens = got.prompt_tokens, .phonemes = got.prompt_phonemes, .mel = recorded,
+           .ge = acoustic.make_speaker_from_mel(recorded).ge},
+          fit);
+    };
+    CHECK(apart_from(speaker.fit) < 0.95 * apart_from({}));
+    const at::Tensor level = at::logsumexp(2 * recorded, {1}) / 2;
+    const at::Tensor clear = at::nonzero(level > level.max() - 4).squeeze(1);
     const auto off = [&](const at::Tensor& mel) {
-      const at::Tensor away = mel.mean(0) - recorded.mean(0);
+      const at::Tensor away = (mel - recorded).index_select(0, clear).mean(0);
       return (away - away.mean()).abs().mean().item<double>();
     };
     CHECK(off(spoken + speaker.mel_shift) < 0.6 * off(spoken));

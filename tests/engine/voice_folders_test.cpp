@@ -72,7 +72,7 @@ TEST_SUITE("engine/voice_folders") {
   TEST_CASE("a voice whose files are replaced is another voice, and the one in use stays what it was") {
     const TemporaryFolder folder;
     write_small_voice(folder.path() / "v", ModelForm::v2);
-    VoiceLibrary library(voice_folders(folder.path(), {}, frontend()), 0);
+    VoiceLibrary library(voice_folders({.voices_dir = folder.path()}, frontend()), 0);
     auto card = library.find("v");
     auto voice = library.load(*card).value();
     const std::vector<float> first = spoken(*voice);
@@ -115,7 +115,7 @@ TEST_SUITE("engine/voice_folders") {
                  R"({"format": 2, "form": "v2", "id": "ann", "name": "A", "license": "", "languages": ["en"], )"
                  R"("sample_rate_hz": 32000, "text": {"word_separator": ""}, "model": "base", )"
                  R"("reference": {"file": "reference.safetensors"}})");
-    VoiceLibrary library(voice_folders(folder.path(), {}, frontend()), 0);
+    VoiceLibrary library(voice_folders({.voices_dir = folder.path()}, frontend()), 0);
     const auto card = library.find("ann");
     REQUIRE(card);
     CHECK(card->is_chinese);  // its reference has text features
@@ -172,10 +172,10 @@ TEST_SUITE("engine/voice_folders") {
     folder.write(".new-file", "no folder");
     const int live = ::open((folder.path() / ".new-live-2").c_str(), O_RDONLY | O_DIRECTORY);
     REQUIRE(::flock(live, LOCK_EX | LOCK_NB) == 0);
-    (void)voice_folders(folder.path(), {}, frontend());
+    (void)voice_folders({.voices_dir = folder.path()}, frontend());
     CHECK(names_in(folder.path()) == std::set<std::string>{"v", ".git", ".new-live-2", ".new-young-3", ".new-file"});
     ::close(live);  // its process has died
-    (void)voice_folders(folder.path(), {}, frontend());
+    (void)voice_folders({.voices_dir = folder.path()}, frontend());
     CHECK(names_in(folder.path()) == std::set<std::string>{"v", ".git", ".new-young-3", ".new-file"});
     sweep_leftovers(folder.path() / "nowhere");
   }

@@ -13,45 +13,16 @@
 #include "models/noise.h"
 #include "src/audio/level.h"
 #include "tests/doctest.h"
+#include "tests/models/tiny_acoustic.h"
 
 namespace tts {
 namespace {
 
-constexpr const char* kGolden = "tests/data/golden/acoustic.safetensors";
-constexpr std::uint64_t kSeed = 20240611;  // SEED, STEPS and the sizes are those of scripts/train/golden.py
-constexpr int kSteps = 3;
+using namespace tts::testing;
+
+constexpr std::uint64_t kSeed = 20240611;  // that of scripts/train/golden.py
 constexpr std::int64_t kTokens = 21;
 constexpr std::int64_t kFrames = kTokens * 15 / 4;
-
-AcousticConfig tiny_config() {
-  AcousticConfig c;
-  c.codes = 16;
-  c.code_dim = 8;
-  c.phonemes = 40;
-  c.hidden = 32;
-  c.filter = 64;
-  c.layers_text = 2;
-  c.attention_window = AttentionWindow{5, 1};
-  c.mrte_dim = 32;
-  c.style_dim = 16;
-  c.feature_dim = 32;
-  c.flow.steps = kSteps;
-  c.estimator.dim = 32;
-  c.estimator.inner = 64;
-  c.estimator.layers = 3;
-  return c;
-}
-
-SourceFilterConfig tiny_vocoder_config() {
-  SourceFilterConfig c;
-  c.dim = 32;
-  c.inner = 64;
-  c.layers = 2;
-  c.f0_dim = 32;
-  c.f0_inner = 64;
-  c.f0_layers = 2;
-  return c;
-}
 
 /// F0 is integrated to phase and the phase of a pulse train's k-th harmonic is k times that: a difference in the last
 /// bit of F0 is 1e-5 cycles after a second and 1e-3 of the wave's peak. Waves of two implementations are held to this;
@@ -61,9 +32,9 @@ constexpr double kPhaseTolerance = 2e-2;
 /// The networks of the golden file, and its inputs and outputs.
 struct Golden {
   c10::InferenceMode inference;
-  std::shared_ptr<const WeightSource> file = load_weights(kGolden);
+  std::shared_ptr<const WeightSource> file = load_weights(kTinyAcoustic);
   WeightScope scope{file};
-  AcousticModel model{scope("acoustic"), tiny_config(), scope("vocoder"), tiny_vocoder_config()};
+  AcousticModel model{scope("acoustic"), tiny_acoustic_config(), scope("vocoder"), tiny_vocoder_config()};
   SourceFilterVocoder vocoder{scope("vocoder"), tiny_vocoder_config()};
   std::vector<std::int32_t> codes = ints("codes", kTokens);
   std::vector<std::int32_t> phonemes = ints("phonemes", 9);
@@ -120,21 +91,21 @@ TEST_SUITE("models/acoustic") {
 
   TEST_CASE("flow matching gives the numbers of the Python reference") {
     const Golden g;
-    CausalFlowConfig config = tiny_config().estimator;
+    CausalFlowConfig config = tiny_acoustic_config().estimator;
     config.features = 32;
     const CausalFlow flow(g.scope("acoustic.cfm.estimator"), config);
-    auto state = flow.initial_state(flow.make_schedule({.steps = kSteps}), kSeed);
+    auto state = flow.initial_state(flow.make_schedule({.steps = kTinySteps}), kSeed);
     CHECK(distance(flow.step(g.floats("mu", {kFrames, 32}), state), g.floats("mel", {kFrames, 100})) < 1e-5);
   }
 
   TEST_CASE("the flow's temperature scales the noise it starts from") {
     const Golden g;
-    CausalFlowConfig config = tiny_config().estimator;
+    CausalFlowConfig config = tiny_acoustic_config().estimator;
     config.features = 32;
     const CausalFlow flow(g.scope("acoustic.cfm.estimator"), config);
     const at::Tensor mu = g.floats("mu", {kFrames, 32});
     const auto mel = [&](double temperature, std::uint64_t seed) {
-      auto state = flow.initial_state(flow.make_schedule({.steps = kSteps, .temperature = temperature}), seed);
+      auto state = flow.initial_state(flow.make_schedule({.steps = kTinySteps, .temperature = temperature}), seed);
       return flow.step(mu, state);
     };
     CHECK(distance(mel(1.0, kSeed), g.floats("mel", {kFrames, 100})) < 1e-5);
@@ -238,7 +209,7 @@ TEST_SUITE("models/acoustic") {
 
   TEST_CASE("the postfilter of the configuration is heard, in any chunking") {
     Golden g;
-    AcousticConfig config = tiny_config();
+    AcousticConfig config = tiny_acoustic_config();
     config.postfilter = 0.7;
     const AcousticModel filtered(g.scope("acoustic"), config, g.scope("vocoder"), tiny_vocoder_config());
     const at::Tensor mel = g.model.make_mel(g.codes, g.phonemes, g.speaker);
@@ -305,7 +276,7 @@ TEST_SUITE("models/acoustic") {
 
   TEST_CASE("without an attention window everything comes at the end, in any chunking") {
     Golden g;
-    AcousticConfig config = tiny_config();
+    AcousticConfig config = tiny_acoustic_config();
     config.attention_window.reset();
     g.model = AcousticModel(g.scope("acoustic"), config, g.scope("vocoder"), tiny_vocoder_config());
     CHECK_FALSE(g.model.first_audio_tokens().has_value());
@@ -361,7 +332,7 @@ TEST_SUITE("models/acoustic") {
 
   TEST_CASE("a missing or misshapen tensor is named") {
     const Golden g;
-    AcousticConfig config = tiny_config();
+    AcousticConfig config = tiny_acoustic_config();
     config.layers_post = 3;
     CHECK_THROWS_WITH_AS((void)AcousticModel(g.scope("acoustic"), config, g.scope("vocoder"), tiny_vocoder_config()),
                          doctest::Contains("acoustic.enc_p.encoder2.attn_layers.2"), ModelError);

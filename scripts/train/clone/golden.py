@@ -1,5 +1,6 @@
 """Golden tensors of what the cloning voice has beside the networks of nets.py, for tests/models: starter_tokenizer.safetensors (a small one with random
-weights, a mel, its tokens and its level), mel_shift.safetensors (two mels, what has to be added to one) and mel_postfilter.safetensors (a mel before and after it).
+weights, a mel, its tokens and its level), mel_shift.safetensors (two mels, what has to be added to one), mel_postfilter.safetensors (a mel before and after it) and
+fit_speaker.safetensors (a recording in the networks of acoustic.safetensors, and its fit).
 
     clone/golden.py [--out DIR]
 """
@@ -9,13 +10,14 @@ import sys
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 sys.path[:0] = [os.path.dirname(os.path.abspath(__file__))]
 
 import stage  # noqa: F401  (the path of the other scripts)
 import mel_shift
 import nets
+import speaker_fit
 from prep import log_mel50
 from speak import level_of
 from train_tokenizer import CloneTokenizer
@@ -40,6 +42,26 @@ def postfiltered(path):
     write(dict(mel=mel, postfiltered=nets.mel_postfilter(mel, 0.5)), path)
 
 
+def fitted(path):
+    """The recording is what the networks make of a speaker that the fit is not told."""
+    # The sizes of scripts/train/golden.py, whose name is that of this file.
+    config = dict(codes=16, code_dim=8, phonemes=40, hidden=32, filter=64, heads=2, layers_ssl=1, layers_text=2, layers_post=2, attention_window=[5, 1], mrte_dim=32,
+                  mrte_heads=4, ref_bins=100, style_dim=16, feature_dim=32, wns_layers=2, estimator=dict(dim=32, ff=64, layers=3, kernel=7))
+    net = nets.AcousticModel(config).eval()
+    net.load_state_dict({k[9:]: v.float() for k, v in load_file(path.parent / "acoustic.safetensors").items() if k.startswith("acoustic.")})
+    torch.manual_seed(6)
+    codes, phonemes = torch.randint(16, (80,)), torch.randint(40, (30,))
+    ge, other = torch.randn(2, 32) * 0.3
+    with torch.no_grad():
+        mu = net.features(codes[None], phonemes[None], None, other[None])
+        mel = nets.denormalise_mel(net.sample(mu, torch.zeros(1, mu.shape[1], nets.N_MEL), 3))[0]
+    recording = speaker_fit.Recording(net, codes, phonemes, mel, ge)
+    fit = speaker_fit.fit([recording], 3, 1.0, rounds=4)
+    distance = lambda f: recording.distance(0, recording.frames, f, 3, 1.0, 0).detach()
+    write(dict(codes=codes.int(), phonemes=phonemes.int(), ge=ge, mel=mel, distances=torch.stack([distance(speaker_fit.nothing_fitted(net)), distance(fit)]),
+               **{f"fit.{k}": v for k, v in fit.items()}), path)
+
+
 @torch.no_grad()
 def main():
     root = Path(__file__).resolve().parents[3]
@@ -48,6 +70,8 @@ def main():
     a = ap.parse_args()
     matching(a.out / "mel_shift.safetensors")
     postfiltered(a.out / "mel_postfilter.safetensors")
+    with torch.enable_grad():
+        fitted(a.out / "fit_speaker.safetensors")
     torch.manual_seed(3)
     net = CloneTokenizer(dim=32, codes=48, code_dim=8).eval()
     net.embed.copy_(torch.randn_like(net.embed) * 0.3)

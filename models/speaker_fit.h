@@ -1,0 +1,27 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace tts {
+
+struct AcousticConfig;
+
+/// What a speaker's recording taught the acoustic networks of the starter form beyond what the reference encoder heard
+/// in it (models/fit_speaker.h): offsets of everything by which a speaker, or a time of the flow, conditions them. The
+/// weights stay those of the model, so voices share them and cost nothing more to speak. Either all defined or none.
+struct SpeakerFit {
+  at::Tensor style;         ///< [mrte_dim], of ge
+  at::Tensor conditioning;  ///< [wns_layers, 2 * feature_dim], of wns1's conditioning
+  at::Tensor norms;         ///< [estimator.layers, 3 * estimator.dim]: shift, scale and gate of the flow's blocks
+  at::Tensor out_norm;      ///< [2 * estimator.dim]: scale and shift of its last norm
+
+  [[nodiscard]] bool defined() const { return style.defined(); }
+};
+
+/// An offset that is further than this from 0 is no fit.
+constexpr double kMostFitted = 2.0;
+
+/// Throws ModelError when a tensor is missing, of another shape, or holds a value that is not finite or too far from 0.
+void check_speaker_fit(const SpeakerFit& fit, const AcousticConfig& config);
+
+}  // namespace tts
