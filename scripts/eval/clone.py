@@ -100,7 +100,8 @@ def main():
              "syllable error with tones": lambda s, t: f"{100 * sum(r['tone_errors'] for r in t) / max(1, sum(r['words'] for r in t)):.1f} %" if t and "tone_errors" in t[0] else "-",
              "skips of two or more words or syllables; repeats": lambda s, t: f"{faults(t, 'skip', 'truncated')}; {faults(t, 'repeat')}",
              "DNSMOS OVRL": lambda s, t: f"{np.mean([r['dnsmos']['ovrl'] for r in s]):.2f}", "DNSMOS P.808": lambda s, t: f"{np.mean([r['dnsmos']['p808'] for r in s]):.2f}",
-             "similarity to the reference": lambda s, t: f"{mean('similar', s):.3f}", "to another recording of the speaker": lambda s, t: f"{mean('similar_other', s):.3f}",
+             "similarity to the reference": lambda s, t: f"{mean('similar', s):.3f}",
+             "of those whose reference is in the language they speak": lambda s, t: f"{mean('similar', [r for r in s if r['lang'] == r['reference_lang']]):.3f}", "to another recording of the speaker": lambda s, t: f"{mean('similar_other', s):.3f}",
              "to the other speakers": lambda s, t: f"{mean('wrong', s):.3f}", "nearest to the right one": lambda s, t: f"{100 * mean('first', s):.0f} %",
              "loudness, deviation": lambda s, t: f"{mean('lufs', s):.1f} LUFS, {np.std([r['lufs'] for r in s]):.1f} dB"}
     for label, value in table.items():

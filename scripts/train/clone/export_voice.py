@@ -2,8 +2,8 @@
 
     export_voice.py --tokens F --flow F --vocoder F --t2s F --takes DIR --voice SPEAKER --out DIR [--id NAME] [--steps 4] [--gain-db 5.7] [--no-prompt]
 
-The reference is the take of that speaker (in --takes) whose length is nearest to 5 s; the mel is matched to it (mel_shift.py). Refuses when a network holds a value that is not finite or the folder would be
-larger than 60 MB.
+The reference is the take of that speaker (in --takes) whose length is nearest to 5 s; the mean spectrum is matched to all of the speaker's takes there (mel_shift.py), at most
+16. Refuses when a network holds a value that is not finite or the folder would be larger than 60 MB.
 """
 import os
 import sys
@@ -22,7 +22,7 @@ from export import half, options, write
 from train_flow import tokenize
 from train_tokenizer import CODE_DIM, DIM
 
-LIMIT_MB, NEPER_DB = 60, 8.685889638
+LIMIT_MB, NEPER_DB, MOST_TAKES = 60, 8.685889638, 16
 
 
 def checked(state, what):
@@ -32,11 +32,12 @@ def checked(state, what):
     return state
 
 
-def reference_take(takes, speaker):
+def takes_of(takes, speaker):
+    """Some takes of a speaker, first the one that is to be the reference."""
     mine = [t for t in takes if t["speaker"] == speaker]
     if not mine:
         raise SystemExit(f"no take of {speaker}; there are {', '.join(sorted({t['speaker'] for t in takes}))}")
-    return min(mine, key=lambda t: abs(len(t["mel50"]) / 50 - 5))
+    return sorted(mine, key=lambda t: abs(len(t["mel50"]) / 50 - 5))[:MOST_TAKES]
 
 
 def main():
@@ -57,11 +58,12 @@ def main():
     assert sizes["acoustic"]["code_dim"] == CODE_DIM
     encoder = {k: v for k, v in checked(tokens["net"], "tokenizer").items() if k.split(".")[0] in ("inp", "enc1", "down", "enc2", "to_code")}
     save_file(half(encoder), f"{a.out}/tokenizer.safetensors")
-    take = reference_take(stage.load_takes(a.takes), a.voice)
-    codes, _ = tokenize(a.tokens, [take], torch.device("cpu"))
+    takes = takes_of(stage.load_takes(a.takes), a.voice)
+    take = takes[0]
+    codes, _ = tokenize(a.tokens, takes, torch.device("cpu"))
     net = nets.AcousticModel(sizes["acoustic"]).eval()
     net.load_state_dict(flow["net"])
-    shift = mel_shift.of_take(net, take, codes[0], a.steps, a.flow_temperature, a.postfilter)
+    shift = mel_shift.of_takes(net, take, takes, codes, a.steps, a.flow_temperature, a.postfilter)
     reference = {"mel": torch.from_numpy(np.ascontiguousarray(take["mel"], np.float32)), "mel_shift": shift + a.own_gain_db / NEPER_DB}
     if not a.no_prompt:
         reference.update(prompt_tokens=torch.from_numpy(codes[0].astype(np.int32)), prompt_phonemes=torch.from_numpy(take["ph"].astype(np.int32)))

@@ -18,12 +18,17 @@ def between(recorded, made):
 
 
 @torch.no_grad()
-def of_take(net, take, codes, steps, temperature, postfilter=0.0):
-    """For a take that is the reference of a voice; codes [N] are the take's own. net: nets.AcousticModel in eval mode; postfilter: depth."""
-    recorded = torch.from_numpy(take["mel"].astype("float32"))
-    ph = torch.from_numpy(take["ph"].astype("int64"))[None]
-    mu = net.features(torch.from_numpy(codes.astype("int64"))[None], ph, torch.tensor([ph.shape[1]]), net.ref_enc(nets.normalise_mel(recorded[None])))
-    noise = torch.randn(1, mu.shape[1], nets.N_MEL, generator=torch.Generator().manual_seed(0)) * temperature
-    made = nets.mel_postfilter(nets.denormalise_mel(net.sample(mu, noise, steps))[0], postfilter)
-    n = min(len(recorded), len(made))
-    return between(recorded[:n], made[:n])
+def of_takes(net, reference, takes, codes, steps, temperature, postfilter=0.0):
+    """For a voice whose reference is one take, from some takes of its speaker; codes: [N] of each. net: nets.AcousticModel in eval mode; postfilter: depth."""
+    style = net.ref_enc(nets.normalise_mel(torch.from_numpy(reference["mel"].astype("float32"))[None]))
+    recorded, made = [], []
+    for take, code in zip(takes, codes):
+        mel = torch.from_numpy(take["mel"].astype("float32"))
+        ph = torch.from_numpy(take["ph"].astype("int64"))[None]
+        mu = net.features(torch.from_numpy(code.astype("int64"))[None], ph, torch.tensor([ph.shape[1]]), style)
+        noise = torch.randn(1, mu.shape[1], nets.N_MEL, generator=torch.Generator().manual_seed(0)) * temperature
+        own = nets.mel_postfilter(nets.denormalise_mel(net.sample(mu, noise, steps))[0], postfilter)
+        n = min(len(mel), len(own))
+        recorded.append(mel[:n])
+        made.append(own[:n])
+    return between(torch.cat(recorded), torch.cat(made))

@@ -1,4 +1,4 @@
-"""Offsets that a speaker's recordings teach the encoders and the flow: models/fit_speaker.h, for the voice that is exported, which has several takes."""
+"""Offsets that a speaker's recording teaches the encoders and the flow: models/fit_speaker.h once more, which it is checked against (golden.py) and tried out with."""
 import math
 import os
 import sys
@@ -11,7 +11,7 @@ import nets
 from noise import gaussian
 
 ROUNDS, RATE, CROP = 40, 0.03, 128
-LEAST_FRAMES, HEAD, TAIL, GOLDEN_RATIO, MOST = 50, 24, 16, 0.6180339887498949, 2.0
+HEAD, TAIL, GOLDEN_RATIO, MOST = 24, 16, 0.6180339887498949, 2.0
 BETAS = 0.9, 0.99
 
 
@@ -59,11 +59,10 @@ class Recording:
 
 
 def fit(recordings, steps, temperature, rounds=ROUNDS, rate=RATE, crop=CROP):
-    """{name: offset} of a speaker: one Recording, or several that take turns. Parameters of the network get no gradient."""
+    """{name: offset} of a speaker: of one Recording, or of several that take turns. Parameters of the network get no gradient."""
     net = recordings[0].net
     for p in net.parameters():
         p.requires_grad_(False)
-    recordings = [r for r in recordings if r.frames >= LEAST_FRAMES]
     out = {k: v.requires_grad_() for k, v in nothing_fitted(net).items()}
     adam = torch.optim.Adam(list(out.values()), lr=rate, betas=BETAS)
     for n in range(rounds):

@@ -297,6 +297,24 @@ class Stages(unittest.TestCase):
         self.assertTrue((more[:, :60] == 0).all() and (more[:, 60:].abs() > 0).all())
         torch.testing.assert_close(nets.mel_postfilter(torch.full((1, 100), -4.0), 1.0), torch.full((1, 100), -4.0))
 
+    def test_a_speaker_is_fitted_and_the_network_left_as_it_was(self):
+        import torch
+        import nets
+        import speaker_fit
+        torch.manual_seed(1)
+        net = nets.AcousticModel(dict(codes=16, code_dim=8, phonemes=40, hidden=16, filter=32, heads=2, layers_ssl=1, layers_text=1, layers_post=1, attention_window=[5, 1],
+                                      mrte_dim=16, mrte_heads=2, ref_bins=100, style_dim=16, feature_dim=16, wns_layers=2, estimator=dict(dim=16, ff=32, layers=2, kernel=7))).eval()
+        net.quantizer.vq.layers[0]._codebook.embed.normal_()
+        before = {k: v.clone() for k, v in net.state_dict().items()}
+        recording = speaker_fit.Recording(net, torch.randint(16, (90,)), torch.randint(40, (12,)), -5 + torch.randn(337, 100), torch.randn(16))
+        self.assertEqual(recording.frames, 179)
+        self.assertEqual([speaker_fit.crop_start(n, 179, 128) for n in range(5)], [0, 32, 8, 40, 24])
+        fit = speaker_fit.fit([recording], 2, 0.5, rounds=6)
+        off = lambda f: recording.distance(0, 179, f, 2, 0.5, 0).item()
+        self.assertLess(off(fit), off(speaker_fit.nothing_fitted(net)))
+        self.assertTrue(all(v.abs().max() > 0 and v.abs().max() <= 2 for v in fit.values()))
+        self.assertTrue(all(torch.equal(v, before[k]) for k, v in net.state_dict().items()))
+
     def test_judges_hear_phases_below_four_kilohertz_and_learn(self):
         import torch
         import adversary
