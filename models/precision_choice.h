@@ -8,7 +8,7 @@ namespace tts {
 
 /// What the configuration asks of a network that can compute with bfloat16 numbers as well.
 enum class PrecisionChoice {
-  automatic,  ///< bf16 where the CPU has instructions for it and the guard lets it pass
+  automatic,  ///< bf16 where the CPU is faster with it, or with integers for it, and the guard lets it pass
   fp32,
   bf16,  ///< the same; where it cannot be, the log says so as a warning
 };
