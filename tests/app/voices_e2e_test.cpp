@@ -41,6 +41,7 @@ struct Program {
     return {{"SONORANT_ENGINE_VOICES_DIR", (folder.path() / "voices").string()},
             {"SONORANT_ENGINE_MODELS_DIR", (folder.path() / "models").string()},
             {"SONORANT_ENGINE_TEXT_DATA_DIR", "src/text/data"},
+            {"SONORANT_ENGINE_FIT_ROUNDS", "4"},  // each takes a quarter of a second, more under a sanitizer
             {"SONORANT_SERVER_WEB_DIR", "web"}};
   }
   struct Ended {
