@@ -10,8 +10,7 @@ namespace tts {
 namespace {
 
 constexpr double kRange = 4.0;  // nepers
-constexpr double kMost = 1.0;   // nepers: of a band, of the level that a band's shift takes with it, of that asked for
-constexpr double kMostInAll = 3 * kMost;
+constexpr double kMost = 1.0;   // nepers
 constexpr std::int64_t kLeastFrames = 25;
 
 /// Natural logarithm of the power of all of a log mel.
@@ -21,10 +20,8 @@ at::Tensor power(const at::Tensor& mel) {
 
 }  // namespace
 
-at::Tensor mel_shift(const at::Tensor& recorded, const at::Tensor& made, const at::Tensor& as_loud_as) {
+at::Tensor mel_shift(const at::Tensor& recorded, const at::Tensor& made) {
   check_shape(made, {-1, recorded.size(1)}, "mel_shift");
-  const at::Tensor& level_of = as_loud_as.defined() ? as_loud_as : made;
-  check_shape(level_of, made.sizes(), "mel_shift");
   const at::Tensor none = at::zeros({recorded.size(1)});
   const std::int64_t frames = std::min(recorded.size(0), made.size(0));
   if (frames < kLeastFrames) return none;
@@ -34,16 +31,14 @@ at::Tensor mel_shift(const at::Tensor& recorded, const at::Tensor& made, const a
   if (loud.numel() < kLeastFrames) return none;
   const at::Tensor have = made.narrow(0, 0, frames).index_select(0, loud);
   const at::Tensor shift = (theirs.index_select(0, loud).mean(0) - have.mean(0)).clamp(-kMost, kMost);
-  const at::Tensor wanted = level_of.narrow(0, 0, frames).index_select(0, loud);
-  const at::Tensor louder = ((power(wanted) - power(have)) / 2).clamp(-kMost, kMost);
-  const at::Tensor kept = shift - (power(have + shift) - power(have)) / 2 + louder;
+  const at::Tensor kept = shift - (power(have + shift) - power(have)) / 2;
   // What a damaged network makes.
   return at::isfinite(kept).all().item<bool>() ? kept : none;
 }
 
 void check_mel_shift(const at::Tensor& shift) {
-  if (!(shift.abs() <= kMostInAll).all().item<bool>()) {
-    throw ModelError("mel_shift: holds a value that is not finite or beyond 3 nepers");
+  if (!(shift.abs() <= 2.0).all().item<bool>()) {
+    throw ModelError("mel_shift: holds a value that is not finite or beyond 2 nepers");
   }
 }
 

@@ -9,13 +9,11 @@ namespace tts {
 /// louder or softer than beside it. A network that learned from many speakers makes an unknown one more like them.
 ///
 /// recorded and made: [frames, bands], natural logarithm, of the same words; frames that one of them has more are left
-/// out. -> [bands], cut at a neper, then such that the level stays: that of made, or else, within a neper, that of
-/// `as_loud_as`, which has made's shape. From the frames whose power is within 4 nepers of the loudest; zeros when these are fewer than 25
-/// or made holds values that are not finite.
-[[nodiscard]] at::Tensor mel_shift(const at::Tensor& recorded, const at::Tensor& made,
-                                   const at::Tensor& as_loud_as = {});
+/// out. -> [bands], cut at a neper, then such that the level stays. From the frames whose power is within 4 nepers
+/// of the loudest; zeros when these are fewer than 25 or made holds values that are not finite.
+[[nodiscard]] at::Tensor mel_shift(const at::Tensor& recorded, const at::Tensor& made);
 
-/// Throws ModelError when a value is not finite or beyond 3 nepers, which no recording gives.
+/// Throws ModelError when a value is not finite or beyond 2 nepers, which no recording gives.
 void check_mel_shift(const at::Tensor& shift);
 
 }  // namespace tts

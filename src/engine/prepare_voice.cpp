@@ -337,7 +337,6 @@ class StarterPreparation {
     tell("timbre");
     const AcousticModel model = load_acoustic_model(m_);
     auto speaker = model.make_speaker_from_mel(out.mel);
-    const at::Tensor unfitted = model.make_mel(out.prompt_tokens, out.prompt_phonemes, speaker);
     const auto fit = fit_speaker(
         WeightScope(load_weights(m_.acoustic.file)), m_.acoustic.config,
         {.tokens = out.prompt_tokens, .phonemes = out.prompt_phonemes, .mel = out.mel, .ge = speaker.ge},
@@ -348,9 +347,7 @@ class StarterPreparation {
       out.fit = *fit;
       speaker = model.make_speaker_from_mel(out.mel, out.fit);
     }
-    // A fit makes some voices softer by half; as they were, they are about as loud as each other.
-    out.mel_shift =
-        mel_shift(out.mel, model.make_mel(out.prompt_tokens, out.prompt_phonemes, speaker), unfitted);
+    out.mel_shift = mel_shift(out.mel, model.make_mel(out.prompt_tokens, out.prompt_phonemes, speaker));
     return out;
   }
 

@@ -49,20 +49,6 @@ TEST_SUITE("models/mel_shift") {
     CHECK(std::abs(power(wanted) - power(g.made)) > 0.1);
   }
 
-  TEST_CASE("the level is that of something else where it is asked for") {
-    const Golden g;
-    const at::Tensor shift = mel_shift(g.recorded, g.made);
-    CHECK(at::equal(mel_shift(g.recorded, g.made, g.made), shift));
-    // As much louder as that is, in all bands alike.
-    CHECK(at::allclose(mel_shift(g.recorded, g.made, g.made + 0.3), shift + 0.3, 1e-5, 1e-5));
-    CHECK(at::allclose(mel_shift(g.recorded, g.made, g.made - 2.0), shift - 1.0, 1e-5, 1e-5));  // a neper at most
-    const at::Tensor other = g.made * 0.9 - 0.7;
-    const at::Tensor more = mel_shift(g.recorded, g.made, other) - shift;
-    CHECK((more - more.mean()).abs().max().item<double>() < 1e-5);
-    CHECK(more.mean().item<double>() < -0.05);
-    CHECK_THROWS_AS((void)mel_shift(g.recorded, g.made, other.narrow(0, 0, 40)), ModelError);
-  }
-
   TEST_CASE("of too little to judge by it is nothing") {
     const Golden g;
     const auto nothing = [](const at::Tensor& recorded, const at::Tensor& made) {
@@ -80,7 +66,7 @@ TEST_SUITE("models/mel_shift") {
   TEST_CASE("a shift that no recording gives is refused, mels of different bands too") {
     const Golden g;
     CHECK_NOTHROW(check_mel_shift(g.shift));
-    for (const float value : {NAN, INFINITY, 3.1F, -3.1F}) {
+    for (const float value : {NAN, INFINITY, 2.1F, -2.1F}) {
       at::Tensor shift = g.shift.clone();
       shift[3] = value;
       CHECK_THROWS_AS(check_mel_shift(shift), ModelError);

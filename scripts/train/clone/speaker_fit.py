@@ -10,7 +10,7 @@ sys.path[:0] = [os.path.dirname(os.path.abspath(__file__)), os.path.dirname(os.p
 import nets
 from noise import gaussian
 
-ROUNDS, RATE, CROP = 40, 0.03, 128
+ROUNDS, RATE, CROP = 20, 0.03, 128
 HEAD, TAIL, GOLDEN_RATIO, MOST = 24, 16, 0.6180339887498949, 2.0
 BETAS = 0.9, 0.99
 
