@@ -328,10 +328,11 @@ void check_speaker_fit(const SpeakerFit& fit, const AcousticConfig& config) {
 
 std::optional<SpeakerFit> fit_speaker(const WeightScope& acoustic, const AcousticConfig& config,
                                       const FitTarget& target, const FitOptions& options, const FitProgress& progress) {
+  if (options.rounds < 1) return std::nullopt;
   const c10::InferenceMode with_gradients(false);
   const Fitting fitting(acoustic, config, target);
   const std::int64_t frames = fitting.frames();
-  if (frames < kLeastFrames || options.rounds < 1) return std::nullopt;
+  if (frames < kLeastFrames) return std::nullopt;
   SpeakerFit fit = nothing_fitted(config);
   const auto distance = [&] {
     const at::NoGradGuard without;

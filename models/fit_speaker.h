@@ -31,7 +31,7 @@ struct FitTarget {
 /// 2.3), few enough for seconds of speech.
 ///
 /// acoustic: the model's tensors (quantizer, enc_p, bridge, wns1, cfm.estimator). Deterministic on one thread. A round
-/// takes some 0.2 s of a core; memory does not grow with the recording. Nothing when it is shorter than a second or
+/// takes some 0.2 s of a core, and no more of a longer recording. Nothing when it is shorter than a second or
 /// what comes out is not nearer to it. Throws ModelError on a missing tensor and on ids outside their inventory.
 [[nodiscard]] std::optional<SpeakerFit> fit_speaker(const WeightScope& acoustic, const AcousticConfig& config,
                                                     const FitTarget& target, const FitOptions& options = {},

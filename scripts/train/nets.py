@@ -522,8 +522,7 @@ def feature_frames(count, device):
 class AcousticModel(nn.Module):
     """Semantic codes + phonemes + reference -> mel. Keys: quantizer, ref_enc, enc_p, bridge.0, wns1, cfm.estimator.
 
-    fit: offsets that a speaker's recording taught (clone/speaker_fit.py): style [mrte_dim], conditioning [wns_layers, 2 features], norms
-    [estimator layers, 3 dim], out_norm [2 dim]."""
+    fit: offsets that a speaker's recording taught (clone/speaker_fit.py), of which the flow has norms [estimator layers, 3 dim] and out_norm [2 dim]."""
 
     def __init__(self, c):
         super().__init__()
@@ -547,14 +546,12 @@ class AcousticModel(nn.Module):
         e = self.quantizer.vq.layers[0]._codebook.embed[codes].repeat_interleave(2, 1)
         return F.leaky_relu(self.bridge[0](self.enc_p(e, phonemes, n_phonemes, ge)), 0.01)
 
-    def features(self, codes, phonemes, n_phonemes, ge, fit=None):
+    def features(self, codes, phonemes, n_phonemes, ge):
         """codes [B, N] -> mu [B, floor(2N * 1.875), features]."""
-        if fit:
-            ge = ge + fit["style"]
         y = self.bridged(codes, phonemes, n_phonemes, ge)
         T = int(y.shape[1] * 15 // 8)
         y = y[:, feature_frames(T, y.device)]
-        return self.wns1(y, ge, fit["conditioning"].flatten() if fit else 0)
+        return self.wns1(y, ge)
 
     def sample(self, mu, noise, steps=4, fit=None):
         """noise [B, T, 100] -> normalised mel, Euler from t = 0 (acoustic.md 8.2)."""

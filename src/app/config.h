@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "models/device_choice.h"
+#include "models/fit_options.h"
 #include "models/flow_schedule.h"
 #include "models/precision_choice.h"
 #include "models/t2s_options.h"
@@ -39,7 +40,7 @@ struct Config {
     std::filesystem::path voices_dir;
     std::filesystem::path text_data_dir;
     std::filesystem::path models_dir;  ///< of `sonorant models fetch`; empty: the usual place
-    int fit_rounds = 20;               ///< in which a starter-form voice is fitted to its recording, 0: not, .. 1000
+    int fit_rounds = FitOptions{}.rounds;  ///< of fitting a starter-form voice to its recording, 0: none, .. 1000
     int memory_mb = 0;                 ///< of weights, 0: no limit, .. 1048576
     std::string preload = "all";       ///< before the first utterance: "all" there is room for, "none", an id
     int threads = 1;                   ///< of linear algebra, for each thread of the engine, 1 .. 64

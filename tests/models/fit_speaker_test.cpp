@@ -1,5 +1,6 @@
 #include "models/fit_speaker.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -8,7 +9,6 @@
 #include <c10/core/InferenceMode.h>
 
 #include "models/cfm.h"
-#include "models/noise.h"
 #include "tests/doctest.h"
 #include "tests/models/tiny_acoustic.h"
 

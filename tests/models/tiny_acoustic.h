@@ -4,7 +4,7 @@
 #include "models/source_filter_vocoder.h"
 #include "models/weights.h"
 
-// The tiny voice of scripts/train/golden.py, which wrote its weights and knows these sizes.
+// The tiny voice whose weights scripts/train/golden.py wrote; scripts/train/tiny.py has the same sizes.
 
 namespace tts::testing {
 

@@ -20,6 +20,7 @@ import nets
 import speaker_fit
 from prep import log_mel50
 from speak import level_of
+from tiny import CONFIG
 from train_tokenizer import CloneTokenizer
 
 
@@ -44,10 +45,7 @@ def postfiltered(path):
 
 def fitted(path):
     """The recording is what the networks make of a speaker that the fit is not told."""
-    # The sizes of scripts/train/golden.py, whose name is that of this file.
-    config = dict(codes=16, code_dim=8, phonemes=40, hidden=32, filter=64, heads=2, layers_ssl=1, layers_text=2, layers_post=2, attention_window=[5, 1], mrte_dim=32,
-                  mrte_heads=4, ref_bins=100, style_dim=16, feature_dim=32, wns_layers=2, estimator=dict(dim=32, ff=64, layers=3, kernel=7))
-    net = nets.AcousticModel(config).eval()
+    net = nets.AcousticModel(CONFIG["acoustic"]).eval()
     net.load_state_dict({k[9:]: v.float() for k, v in load_file(path.parent / "acoustic.safetensors").items() if k.startswith("acoustic.")})
     torch.manual_seed(6)
     codes, phonemes = torch.randint(16, (80,)), torch.randint(40, (30,))
