@@ -95,6 +95,7 @@ AcousticStream AcousticModel::begin(std::span<const std::int32_t> phonemes, cons
     stream.prepared_ = speaker.prepared;
     stream.mel_shift_ = speaker.mel_shift;
     stream.text_ = encoder_.encode_text(to_index(phonemes));
+    stream.encoder_ = encoder_.initial_state();
   }
   const AcousticWork work(&AcousticTimes::flow);
   stream.speed_ = options.speed;
@@ -112,32 +113,17 @@ at::Tensor AcousticModel::make_mel(std::span<const std::int32_t> tokens, std::sp
 }
 
 std::optional<std::int64_t> AcousticModel::first_audio_tokens() const {
-  const auto field = encoder_.receptive_field();
-  if (!field) {
+  const auto lookahead = encoder_.lookahead();
+  if (!lookahead) {
     return std::nullopt;
   }
   for (std::int64_t tokens = 1;; ++tokens) {
-    const std::int64_t spectra = mel_frames(std::max<std::int64_t>(0, 2 * tokens - field->right)) -
+    const std::int64_t spectra = mel_frames(std::max<std::int64_t>(0, 2 * tokens - *lookahead)) -
                                  features_.context() - SourceFilterVocoder::kLookaheadFrames;
     if (spectra * SourceFilterVocoder::kHopSamples > SourceFilterVocoder::kLookaheadSamples) {
       return tokens;
     }
   }
-}
-
-void AcousticStream::encode(bool last) {
-  const std::int64_t total = code_frames_.size();
-  const auto field = model_->encoder_.receptive_field();
-  const std::int64_t ready = last ? total : field ? std::max(encoded_, total - field->right) : encoded_;
-  if (ready == encoded_) {
-    return;
-  }
-  // Recompute with as much context as an output can depend on; the window's edges are then never seen.
-  const std::int64_t begin = field ? std::max<std::int64_t>(0, encoded_ - field->left) : 0;
-  const at::Tensor y = model_->encoder_.encode(code_frames_.slice(begin, total), text_, ge_);
-  encoder_frames_.append(y.narrow(0, encoded_ - begin, ready - encoded_));
-  encoded_ = ready;
-  code_frames_.drop_before(field ? encoded_ - field->left : 0);
 }
 
 /// Linear interpolation at speed != 1. Upstream maps centres by the ratio of the two lengths, which needs the final
@@ -212,9 +198,9 @@ at::Tensor AcousticStream::make_mel(std::span<const std::int32_t> tokens, bool l
   at::Tensor mu;
   {
     const AcousticWork work(&AcousticTimes::encoder);
-    code_frames_.append(model_->quantizer_.decode(to_index(tokens)));
+    const at::Tensor codes = model_->quantizer_.decode(to_index(tokens));
+    encoder_frames_.append(model_->encoder_.step(codes, text_, ge_, encoder_, last));
     done_ = last;
-    encode(last);
     resample(last);
     mu = condition(last);
   }

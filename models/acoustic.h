@@ -61,7 +61,6 @@ class AcousticStream final : public TokenRenderer {
   explicit AcousticStream(const AcousticModel& model) : model_(&model) {}
   /// Log mel [frames, bands] of what these tokens complete, postfiltered.
   [[nodiscard]] at::Tensor make_mel(std::span<const std::int32_t> tokens, bool last);
-  void encode(bool last);
   void resample(bool last);
   [[nodiscard]] at::Tensor condition(bool last);
 
@@ -72,8 +71,7 @@ class AcousticStream final : public TokenRenderer {
   CausalFlow::State flow_;
   SourceFilterVocoder::State vocoder_;
   at::Tensor mel_shift_;
-  FrameBuffer code_frames_;       ///< quantiser output, 50 Hz
-  std::int64_t encoded_ = 0;      ///< code frames encoded
+  SemanticEncoder::State encoder_;
   FrameBuffer encoder_frames_;    ///< enc_p output, 50 Hz, at speed 1
   FrameBuffer bridged_;           ///< bridge output, 50 Hz, after the change of speed
   FrameBuffer resized_;           ///< the same at the mel's rate
@@ -99,10 +97,10 @@ struct AcousticOptions {
 };
 
 /// The acoustic half of a voice: semantic tokens, phonemes and a speaker embedding to 24 kHz samples, streaming.
-/// Stages: quantiser and enc_p (banded attention, bounded recompute), bridge and wns1, causal flow matching,
+/// Stages: quantiser and enc_p (banded attention), bridge and wns1, causal flow matching,
 /// source-filter vocoder. Const after construction; serves any number of streams.
 ///
-/// Lookahead at 50 Hz: receptive_field().right of enc_p; then at 93.75 Hz: wns1's context, the vocoder's 6 frames and
+/// Lookahead at 50 Hz: that of enc_p; then at 93.75 Hz: wns1's context, the vocoder's 6 frames and
 /// 384 samples. A token is 960 samples at speed 1.
 class AcousticModel {
  public:

@@ -69,7 +69,7 @@ at::Tensor LookaheadConv::initial_past() const {
   return at::zeros({lookahead(), conv.in()}, at::kFloat);
 }
 
-at::Tensor LookaheadConv::step(const at::Tensor& x, at::Tensor& past, bool last) const {
+at::Tensor LookaheadConv::step(const at::Tensor& x, at::Tensor& past, bool last, bool relu) const {
   std::vector<at::Tensor> parts{past, x};
   if (last) {
     parts.push_back(at::zeros({conv.span() - lookahead(), x.size(1)}, x.options()));
@@ -77,11 +77,11 @@ at::Tensor LookaheadConv::step(const at::Tensor& x, at::Tensor& past, bool last)
   const at::Tensor all = at::cat(parts);
   const std::int64_t n_out = std::max<std::int64_t>(0, all.size(0) - conv.span());
   past = all.narrow(0, n_out, all.size(0) - n_out).clone();
-  return n_out > 0 ? conv.valid(all) : at::zeros({0, conv.out()}, x.options());
+  return n_out > 0 ? conv.valid(all, relu) : at::zeros({0, conv.out()}, x.options());
 }
 
 void FrameBuffer::append(const at::Tensor& x) {
-  if (x.size(0) > 0) {
+  if (x.size(0) > 0 || !rows_.defined()) {
     rows_ = rows_.defined() && rows_.size(0) > 0 ? at::cat({rows_, x}) : x;
   }
 }

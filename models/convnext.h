@@ -40,7 +40,7 @@ struct LookaheadConv {
   [[nodiscard]] at::Tensor initial_past() const;
   /// x [frames, in]; returns the output frames that are certain now: [frames - lookahead (first call) .., out];
   /// with `last`, all that remain. May return no frames.
-  [[nodiscard]] at::Tensor step(const at::Tensor& x, at::Tensor& past, bool last) const;
+  [[nodiscard]] at::Tensor step(const at::Tensor& x, at::Tensor& past, bool last, bool relu = false) const;
   [[nodiscard]] std::int64_t lookahead() const { return conv.span() / 2; }
 };
 

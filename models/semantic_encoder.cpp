@@ -74,8 +74,8 @@ AttentionEncoder::AttentionEncoder(const WeightScope& weights, const AttentionEn
         .relative_value = attention.get("emb_rel_v", {1, positions, width}).squeeze(0),
         .norm1 = LayerNorm(weights("norm_layers_1", i), channels, 1e-5, "gamma", "beta"),
         .norm2 = LayerNorm(weights("norm_layers_2", i), channels, 1e-5, "gamma", "beta"),
-        .ffn1 = FrameConv(weights("ffn_layers", i)("conv_1"), channels, config.filter, config.kernel),
-        .ffn2 = FrameConv(weights("ffn_layers", i)("conv_2"), config.filter, channels, config.kernel),
+        .ffn1 = {FrameConv(weights("ffn_layers", i)("conv_1"), channels, config.filter, config.kernel)},
+        .ffn2 = {FrameConv(weights("ffn_layers", i)("conv_2"), config.filter, channels, config.kernel)},
     });
   }
 }
@@ -103,46 +103,46 @@ at::Tensor AttentionEncoder::attention(const Layer& layer, const at::Tensor& x) 
   return layer.out(out.transpose(0, 1).reshape({frames, heads * width}));
 }
 
-/// Attention of each frame to the keys in its window only, frame by frame in one order of summation: the cost is linear
-/// and a frame's result is the same to the last bit in whatever stretch of frames it is computed.
-at::Tensor AttentionEncoder::banded_attention(const Layer& layer, const at::Tensor& x) const {
-  const std::int64_t frames = x.size(0);
+/// Attention of the frames [first, last) of `qkv` to the keys in their windows only, frame by frame in one order of
+/// summation: the cost is linear and a frame's result is the same to the last bit in whatever stretch of frames it is
+/// computed.
+at::Tensor AttentionEncoder::banded_attention(const Layer& layer, const at::Tensor& qkv, std::int64_t first,
+                                              std::int64_t last) const {
   const std::int64_t channels = config_.channels;
   const std::int64_t width = channels / config_.heads;
   const std::int64_t r = config_.relative;
-  const at::Tensor qkv = layer.qkv(x);  // [frames, 3 * channels]
   const auto* rows = qkv.data_ptr<float>();
   const auto* relative_key = layer.relative_key.data_ptr<float>();
   const auto* relative_value = layer.relative_value.data_ptr<float>();
-  at::Tensor attended = at::zeros({frames, channels}, x.options());
+  at::Tensor attended = at::zeros({last - first, channels}, qkv.options());
   auto* out = attended.data_ptr<float>();
   std::vector<float> p(static_cast<std::size_t>(config_.window->left + config_.window->right + 1));
-  for (std::int64_t frame = 0; frame < frames; ++frame) {
-    const std::int64_t first = std::max<std::int64_t>(0, frame - config_.window->left);
-    const std::int64_t last = std::min(frames - 1, frame + config_.window->right);
+  for (std::int64_t frame = first; frame < last; ++frame) {
+    const std::int64_t from = std::max<std::int64_t>(0, frame - config_.window->left);
+    const std::int64_t to = std::min(qkv.size(0) - 1, frame + config_.window->right);
     for (std::int64_t at = 0; at < channels; at += width) {
       const float* q = rows + frame * 3 * channels + at;
       float largest = -std::numeric_limits<float>::infinity();
-      for (std::int64_t key = first; key <= last; ++key) {
+      for (std::int64_t key = from; key <= to; ++key) {
         float score = dot(q, rows + (key * 3 + 1) * channels + at, width);
         if (std::abs(key - frame) <= r) {
           score += dot(q, relative_key + (key - frame + r) * width, width);
         }
-        p[static_cast<std::size_t>(key - first)] = score;
+        p[static_cast<std::size_t>(key - from)] = score;
         largest = std::max(largest, score);
       }
       float total = 0;
-      for (std::int64_t key = first; key <= last; ++key) {
-        float& score = p[static_cast<std::size_t>(key - first)];
+      for (std::int64_t key = from; key <= to; ++key) {
+        float& score = p[static_cast<std::size_t>(key - from)];
         score = std::exp(score - largest);
         total += score;
       }
-      float* to = out + frame * channels + at;
-      for (std::int64_t key = first; key <= last; ++key) {
-        const float weight = p[static_cast<std::size_t>(key - first)] / total;
-        add_scaled(to, rows + (key * 3 + 2) * channels + at, weight, width);
+      float* sum = out + (frame - first) * channels + at;
+      for (std::int64_t key = from; key <= to; ++key) {
+        const float weight = p[static_cast<std::size_t>(key - from)] / total;
+        add_scaled(sum, rows + (key * 3 + 2) * channels + at, weight, width);
         if (std::abs(key - frame) <= r) {
-          add_scaled(to, relative_value + (key - frame + r) * width, weight, width);
+          add_scaled(sum, relative_value + (key - frame + r) * width, weight, width);
         }
       }
     }
@@ -153,19 +153,59 @@ at::Tensor AttentionEncoder::banded_attention(const Layer& layer, const at::Tens
 at::Tensor AttentionEncoder::encode(at::Tensor x) const {
   check_shape(x, {-1, config_.channels}, "encoder input");
   for (const Layer& layer : layers_) {
-    x = layer.norm1(x + (config_.window ? banded_attention(layer, x) : attention(layer, x)));
-    x = layer.norm2(x + layer.ffn2.same(layer.ffn1.same(x, true)));
+    x = layer.norm1(x + (config_.window ? banded_attention(layer, layer.qkv(x), 0, x.size(0)) : attention(layer, x)));
+    x = layer.norm2(x + layer.ffn2.conv.same(layer.ffn1.conv.same(x, true)));
   }
   return x;
 }
 
-std::optional<AttentionWindow> AttentionEncoder::receptive_field() const {
+AttentionEncoder::State AttentionEncoder::initial_state() const {
+  State state;
+  for (const Layer& layer : layers_) {
+    State::Layer& mine = state.layers.emplace_back();
+    mine.past1 = layer.ffn1.initial_past();
+    mine.past2 = layer.ffn2.initial_past();
+  }
+  return state;
+}
+
+at::Tensor AttentionEncoder::step(const Layer& layer, const at::Tensor& x, State::Layer& state, bool last) const {
+  state.qkv.append(layer.qkv(x));
+  state.input.append(x);
+  const std::int64_t total = state.input.size();
+  const std::int64_t first = state.attended.size();
+  const std::int64_t ready = last ? total : std::max(first, total - config_.window->right);
+  const std::int64_t base = std::max<std::int64_t>(0, first - config_.window->left);
+  const at::Tensor heard = banded_attention(layer, state.qkv.slice(base, total), first - base, ready - base);
+  const at::Tensor attended = layer.norm1(state.input.slice(first, ready) + heard);
+  state.attended.append(attended);
+  state.input.drop_before(ready);
+  state.qkv.drop_before(ready - config_.window->left);
+
+  const at::Tensor inner = layer.ffn1.step(attended, state.past1, last, true);
+  const at::Tensor y = layer.ffn2.step(inner, state.past2, last);
+  const std::int64_t done = state.done + y.size(0);
+  const at::Tensor out = layer.norm2(state.attended.slice(state.done, done) + y);
+  state.attended.drop_before(done);
+  state.done = done;
+  return out;
+}
+
+at::Tensor AttentionEncoder::step(at::Tensor x, State& state, bool last) const {
+  check_shape(x, {-1, config_.channels}, "encoder input");
+  if (!config_.window) {
+    state.whole.append(x);
+    return last ? encode(state.whole.slice(0, state.whole.size())) : x.narrow(0, 0, 0);
+  }
+  for (std::size_t i = 0; i < layers_.size(); ++i) x = step(layers_[i], x, state.layers[i], last);
+  return x;
+}
+
+std::optional<std::int64_t> AttentionEncoder::lookahead() const {
   if (!config_.window) {
     return std::nullopt;
   }
-  const std::int64_t convs = config_.kernel - 1;  // two convolutions, (kernel - 1) / 2 frames a side each
-  return AttentionWindow{config_.layers * (config_.window->left + convs),
-                         config_.layers * (config_.window->right + convs)};
+  return config_.layers * (config_.window->right + 2 * (config_.kernel / 2));
 }
 
 namespace {
@@ -221,14 +261,18 @@ SemanticEncoder::Text SemanticEncoder::encode_text(const at::Tensor& phonemes, c
   return {cross_k_(text), cross_v_(text)};
 }
 
+at::Tensor SemanticEncoder::cross(const at::Tensor& semantic, const Text& text) const {
+  const at::Tensor c = cross_in_(semantic);
+  return cross_o_(cross_attend(cross_q_(c), text.key, text.value, config_.cross_heads)).add_(c);
+}
+
 at::Tensor SemanticEncoder::mix(const at::Tensor& frames, const Text& text, const Probe* probe) const {
   check_shape(frames, {-1, config_.features}, "semantic frames");
   const at::Tensor y = semantic_encoder_.encode(semantic_in_(frames));
   if (probe != nullptr) {
     (*probe)("enc_p.encoder_ssl", y.t().unsqueeze(0));
   }
-  const at::Tensor c = cross_in_(y);
-  return cross_o_(cross_attend(cross_q_(c), text.key, text.value, config_.cross_heads)).add_(c);
+  return cross(y, text);
 }
 
 at::Tensor SemanticEncoder::encode(const at::Tensor& frames, const Text& text, const at::Tensor& ge,
@@ -252,13 +296,23 @@ at::Tensor SemanticEncoder::project(const at::Tensor& encoded) const {
   return project_(encoded);
 }
 
-std::optional<AttentionWindow> SemanticEncoder::receptive_field() const {
-  const auto a = semantic_encoder_.receptive_field();
-  const auto b = out_encoder_.receptive_field();
-  if (!a || !b) {
-    return std::nullopt;
-  }
-  return AttentionWindow{a->left + b->left, a->right + b->right};
+SemanticEncoder::State SemanticEncoder::initial_state() const {
+  return {.semantic = semantic_encoder_.initial_state(), .out = out_encoder_.initial_state()};
+}
+
+at::Tensor SemanticEncoder::step(const at::Tensor& frames, const Text& text, const at::Tensor& ge, State& state,
+                                 bool last) const {
+  check_shape(frames, {-1, config_.features}, "semantic frames");
+  check_shape(ge, {config_.cross_hidden}, "speaker embedding of the text encoder");
+  const at::Tensor y = semantic_encoder_.step(semantic_in_(frames), state.semantic, last);
+  return out_encoder_.step(cross_out_(cross(y, text).add_(ge)), state.out, last);
+}
+
+std::optional<std::int64_t> SemanticEncoder::lookahead() const {
+  const auto semantic = semantic_encoder_.lookahead();
+  const auto out = out_encoder_.lookahead();
+  if (!semantic || !out) return std::nullopt;
+  return *semantic + *out;
 }
 
 std::int64_t frames_at_speed(std::int64_t n_frames, double speed) {

@@ -6,6 +6,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "models/convnext.h"
 #include "models/layers.h"
 
 namespace tts {
@@ -37,8 +38,24 @@ class AttentionEncoder {
   /// x [frames, channels] -> [frames, channels].
   [[nodiscard]] at::Tensor encode(at::Tensor x) const;
 
-  /// Input frames left and right of an output frame that it depends on; none without an attention window.
-  [[nodiscard]] std::optional<AttentionWindow> receptive_field() const;
+  /// What the next frames of a stream depend on.
+  struct State {
+    struct Layer {
+      FrameBuffer qkv;           ///< of the frames that attend or are attended to yet
+      FrameBuffer input;         ///< of the frames that attend yet
+      FrameBuffer attended;      ///< norm1's frames that wait for the feed-forward layers
+      at::Tensor past1, past2;   ///< of those
+      std::int64_t done = 0;     ///< frames that have come out
+    };
+    std::vector<Layer> layers;
+    FrameBuffer whole;  ///< without an attention window: all of the input
+  };
+  [[nodiscard]] State initial_state() const;
+  /// encode() in a stream, bit for bit: x [frames, channels] -> those output frames that nothing can change any more;
+  /// with `last`, all that remain. May return none; without an attention window it does until `last`.
+  [[nodiscard]] at::Tensor step(at::Tensor x, State& state, bool last) const;
+  /// Input frames that must have come after an output frame; none without an attention window.
+  [[nodiscard]] std::optional<std::int64_t> lookahead() const;
 
  private:
   struct Layer {
@@ -46,10 +63,12 @@ class AttentionEncoder {
     Linear out;
     at::Tensor relative_key, relative_value;  ///< [2 * relative + 1, head width]
     LayerNorm norm1, norm2;
-    FrameConv ffn1, ffn2;
+    LookaheadConv ffn1, ffn2;
   };
   [[nodiscard]] at::Tensor attention(const Layer& layer, const at::Tensor& x) const;
-  [[nodiscard]] at::Tensor banded_attention(const Layer& layer, const at::Tensor& x) const;
+  [[nodiscard]] at::Tensor banded_attention(const Layer& layer, const at::Tensor& qkv, std::int64_t first,
+                                            std::int64_t last) const;
+  [[nodiscard]] at::Tensor step(const Layer& layer, const at::Tensor& x, State::Layer& state, bool last) const;
 
   AttentionEncoderConfig config_;
   std::vector<Layer> layers_;
@@ -74,9 +93,8 @@ struct SemanticEncoderConfig {
 /// Semantic frames and phonemes to acoustic conditioning: `enc_p` of GPT-SoVITS (TextEncoder with MRTE, the
 /// multi-reference timbre encoder of Mega-TTS 2, which here is cross-attention to the phonemes).
 ///
-/// Phonemes are taken whole. Frames may come in windows: with an attention window, an output frame depends on
-/// receptive_field() input frames around it and on nothing else, so recomputing that much context gives exactly
-/// the output of the whole utterance.
+/// Phonemes are taken whole. Frames may come piece by piece: with an attention window every layer keeps what its next
+/// frames depend on, so that nothing is computed twice and any pieces give exactly the output of the whole utterance.
 class SemanticEncoder {
  public:
   explicit SemanticEncoder(const WeightScope& weights, const SemanticEncoderConfig& config = {});
@@ -92,17 +110,29 @@ class SemanticEncoder {
   [[nodiscard]] at::Tensor encode(const at::Tensor& frames, const Text& text, const at::Tensor& ge,
                                   const Probe* probe = nullptr) const;
 
+  struct State {
+    AttentionEncoder::State semantic, out;
+  };
+  [[nodiscard]] State initial_state() const;
+  /// encode() in a stream, as AttentionEncoder::step().
+  [[nodiscard]] at::Tensor step(const at::Tensor& frames, const Text& text, const at::Tensor& ge, State& state,
+                                bool last) const;
+  /// Frames that must have come after an output frame; none without an attention window.
+  [[nodiscard]] std::optional<std::int64_t> lookahead() const;
+
   /// What encode() makes of frames and text before the speaker comes in: [frames, cross_hidden], to which ge is added.
   [[nodiscard]] at::Tensor mix(const at::Tensor& frames, const Text& text, const Probe* probe = nullptr) const;
 
   /// [frames, hidden] -> [frames, 2 * hidden]: m and logs. Needs config.project.
   [[nodiscard]] at::Tensor project(const at::Tensor& encoded) const;
 
-  [[nodiscard]] std::optional<AttentionWindow> receptive_field() const;
   /// Channels of the frames that encode() returns.
   [[nodiscard]] std::int64_t hidden() const { return config_.hidden; }
 
  private:
+  /// encoder_ssl's frames and the phonemes: [frames, cross_hidden].
+  [[nodiscard]] at::Tensor cross(const at::Tensor& semantic, const Text& text) const;
+
   SemanticEncoderConfig config_;
   Linear semantic_in_;
   AttentionEncoder semantic_encoder_;
