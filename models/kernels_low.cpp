@@ -74,7 +74,8 @@ LowLinear::LowLinear(const LowKernels& kernels, LowFormat format, const float* w
     scales_ = FloatBuffer(bias_.size());
     scales_.fill(0.0F);
   }
-  if (format == LowFormat::int8 && !positive) {
+  const bool shifted = format == LowFormat::int8 && !positive && kernels.spread == 1;
+  if (shifted) {
     shift_ = AlignedBuffer<std::int32_t>(bias_.size());
     shift_.fill(0);
   }
@@ -106,7 +107,7 @@ LowLinear::LowLinear(const LowKernels& kernels, LowFormat format, const float* w
       to[i / 4 * strip] |= (static_cast<std::uint32_t>(q) & 255U) << size(8 * (i % 4));
     }
     scales_.data()[o] = most / 127.0F;
-    if (!positive) shift_.data()[o] = 128 * total;
+    if (shifted) shift_.data()[o] = 128 * total;
   }
 }
 
@@ -131,7 +132,7 @@ void LowLinear::multiply(std::int64_t m, float* y, std::int64_t ldy, const LowRo
   const std::uint32_t* packed = packed_ + first * groups;
   if (format_ == LowFormat::int8) {
     kernels_->linear_int8(q, kernels_->spread * groups, rows.scales_.data(), m, packed, scales_.data() + first,
-                          positive_ ? nullptr : shift_.data() + first, bias_.data() + first, groups, end - first,
+                          shift_.size() == 0 ? nullptr : shift_.data() + first, bias_.data() + first, groups, end - first,
                           y + first, ldy, relu);
   } else if (format_ == LowFormat::int16) {
     kernels_->linear_int16(q, groups, rows.scales_.data(), m, packed, scales_.data() + first, bias_.data() + first,

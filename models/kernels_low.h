@@ -14,7 +14,7 @@ namespace tts {
 enum class LowFormat {
   bf16,   ///< rounded to bfloat16, as are the rows it is multiplied with; sums in float32
   int16,  ///< one scale for each output, rows in runs with a power of two each (fixed_point.h): finer than bf16
-  int8,   ///< one scale for each output; rows are rounded to eight bits with one scale each, sums are exact integers
+  int8,   ///< one scale for each output; rows are rounded to eight bits or more with one scale each, sums are exact integers
 };
 
 /// The T2S loops at reduced precision for one instruction set: half or a quarter of the memory traffic of float32, and
@@ -28,6 +28,7 @@ enum class LowFormat {
 struct LowKernels {
   static constexpr std::int64_t kPanel = 64;
   static constexpr std::int64_t kStrip = 16;
+  static constexpr std::int32_t kWordLevels = 2047;  ///< rows of 8192 of them times 127 have sums of 31 bits
   /// Cached keys and values lie head by head. A head's keys: [position / 16][width / 2][16][2] bf16, its values:
   /// [position / 2][width][2] bf16. Capacities are multiples of kBlock.
   static constexpr std::int64_t kBlock = 16;
@@ -36,19 +37,20 @@ struct LowKernels {
   const char* name;  ///< "avx512_bf16", "avx512_vnni", "avx2" or "base"
   LowFormat half;       ///< of the formats of 16 bits the one there are products for: bf16 or int16
   std::int64_t strip;   ///< outputs whose weights lie beside each other: kPanel or kStrip
-  std::int64_t spread;  ///< of a row of bytes: words for each group, 2 where it is kept as two pairs of 16 bits
+  std::int64_t spread;  ///< of a row for int8: words for each group, 2 where it is kept as two pairs of 16 bits
   bool fast_half;       ///< a step in `half` takes less time than in float32
   bool fast_int8;       ///< a step in int8 takes less time than in `half`
 
-  /// `m` rows of `in` floats (ldx apart) to bytes with one scale each. positive: values are at least 0 and take
-  /// 0..255; otherwise -127..127, kept with 128 added. Row i at q + i * ldq; bytes beyond `in` are 0.
+  /// `m` rows of `in` floats (ldx apart) to integers with one scale each. Row i at q + i * ldq; what is beyond `in` is 0.
+  /// Bytes (spread 1): 0..255 of rows that are `positive`, at least 0; otherwise -127..127, kept with 128 added.
+  /// Pairs of 16 bits (spread 2): within kWordLevels.
   void (*quantise)(const float* x, std::int64_t ldx, std::int64_t m, std::int64_t in, bool positive, std::uint32_t* q,
                    std::int64_t ldq, float* scales);
   /// The same to bf16, rounded to nearest even. Null with int16.
   void (*round)(const float* x, std::int64_t ldx, std::int64_t m, std::int64_t in, std::uint32_t* q, std::int64_t ldq);
 
   /// y[m, out] = (x - shift) W^T * row scale * output scale + bias; `shift` [out] is what the added 128 contributes, or
-  /// null. relu: max(y, 0) afterwards. `groups` is in / 4, rounded up.
+  /// null where none was added. relu: max(y, 0) afterwards. `groups` is in / 4, rounded up.
   void (*linear_int8)(const std::uint32_t* x, std::int64_t ldx, const float* row_scales, std::int64_t m,
                       const std::uint32_t* packed, const float* scales, const std::int32_t* shift, const float* bias,
                       std::int64_t groups, std::int64_t out, float* y, std::int64_t ldy, bool relu);

@@ -87,7 +87,8 @@ TEST_SUITE("models/kernels_low") {
           std::vector<double> rounded(at(m * out));
           std::vector<double> exact(at(m * out));
           std::vector<double> bytes(at(m * out));
-          const float levels = positive ? 255.0F : 127.0F;
+          const float byte_levels = positive ? 255.0F : 127.0F;
+          const float levels = set->spread == 2 ? static_cast<float>(LowKernels::kWordLevels) : byte_levels;
           for (std::int64_t r = 0; r < m; ++r) {
             float x_most = 0;
             for (std::int64_t i = 0; i < in; ++i) x_most = std::max(x_most, std::abs(x[at(r * in + i)]));
