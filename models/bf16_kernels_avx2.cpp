@@ -77,7 +77,6 @@ TTS_INLINE Vec scale(Vec v, Vec n) {
 
 constexpr std::int64_t kColumns = 16;  // of the product's vectors
 constexpr int kParts = 2;              // of such a vector
-constexpr int kTileRows = 6;
 constexpr std::int64_t kRun = FixedPoint::kRun;
 constexpr std::int64_t kMostFixed = 65536;  // numbers, 128 KiB: what of a second-level cache weights can spare
 constexpr std::int64_t kLeastUnit = 16;     // a power of two has to be worth its number
@@ -255,8 +254,19 @@ template <int kM, int kV>
   finish<kM, kV>(p, sums, row, column);
 }
 
-/// Rows [x.row, end) in tiles as even as can be, of all columns: one vector at a time, or two where rows are so few
-/// that one would not keep the processor busy.
+struct FixedTiles {
+  const Bf16Product& p;
+  const Grid& grid;
+  const Fixed& x;
+  std::int64_t column;
+  template <int kM>
+  TTS_INLINE void rows(std::int64_t row) const {
+    tile<kM, kParts>(p, grid, x, row, column);
+  }
+};
+
+/// Rows [x.row, end), of all columns: one vector at a time, or two where rows are so few that one would not keep the
+/// processor busy.
 void all_tiles(const Bf16Product& p, const Grid& grid, const Fixed& x, std::int64_t end) {
   std::int64_t vector = 0;
   if (end - x.row <= 2) {
@@ -264,34 +274,7 @@ void all_tiles(const Bf16Product& p, const Grid& grid, const Fixed& x, std::int6
       for (std::int64_t row = x.row; row < end; ++row) tile<1, 2 * kParts>(p, grid, x, row, vector * kColumns);
     }
   }
-  for (; vector < p.vectors; ++vector) {
-    const std::int64_t column = vector * kColumns;
-    std::int64_t tiles = (end - x.row + kTileRows - 1) / kTileRows;
-    for (std::int64_t row = x.row; row < end; --tiles) {
-      const std::int64_t m = (end - row + tiles - 1) / tiles;
-      switch (m) {
-        case 6:
-          tile<6, kParts>(p, grid, x, row, column);
-          break;
-        case 5:
-          tile<5, kParts>(p, grid, x, row, column);
-          break;
-        case 4:
-          tile<4, kParts>(p, grid, x, row, column);
-          break;
-        case 3:
-          tile<3, kParts>(p, grid, x, row, column);
-          break;
-        case 2:
-          tile<2, kParts>(p, grid, x, row, column);
-          break;
-        default:
-          tile<1, kParts>(p, grid, x, row, column);
-          break;
-      }
-      row += m;
-    }
-  }
+  for (; vector < p.vectors; ++vector) in_tiles(x.row, end, FixedTiles{p, grid, x, vector * kColumns});
 }
 
 /// Rows too long to be kept: every run is made integers where it is needed, once for each vector of columns.

@@ -19,7 +19,7 @@ usage: scripts/train/gpu.sh --text DIR --styles DIR [--work DIR] [--minutes M] [
 
 Where the teacher's packages cannot be installed, SONORANT_TEACHER names a folder with its model.onnx, model.sha256 and vocab.json.
 Shares of --minutes: waveforms of the teacher 6 %, reader of mels 4 %, reading 8 %, tokenizer 16 %, then flow, vocoder and T2S at once 46 % with
-more waveforms beside them, 6 % for two flow steps in place of four and, at once, the vocoder on that flow's mels, export and figures the rest. A call that is cut short loses two minutes at most: call it again with the same options.
+more waveforms beside them, 8 % for two flow steps in place of four and one in place of two and, at once, the vocoder on that flow's mels, export and figures the rest. A call that is cut short loses two minutes at most: call it again with the same options.
 TXT
 }
 
@@ -134,12 +134,16 @@ folder() {
   "$python" "$here/clone/export_voice.py" --tokens "$work/ck/tokenizer.pt" --flow "$work/ck/flow.pt" --vocoder "$work/ck/$2.pt" --t2s "$work/ck/t2s.pt" --flow-temperature "$softness" \
     --postfilter "$postfilter" --takes "$work/real" --voice "$(basename "$(find "$work/real" -name 'en*.pt' | sort | head -n 1)" .pt)" --out "$work/$1" "${@:3}"
 }
-two_steps() {
-  rm -rf "$work/four" "$work/voice" "$work"/voice.pt*
+# fewer FROM TO STEPS TEACHER_STEPS PERCENT: the folder FROM with a flow of fewer steps.
+fewer() {
+  "$python" "$here/../compress/distil_flow.py" --model "$work/$1" --pairs "$work/pairs.pt" --out "$work/$2" --steps "$3" --teacher-steps "$4" --softest 0.4 \
+    --budget "$("$python" -c "print(0.01 * $5 * $minutes if not '$small' else 0.2)")" --device "$cuda"
+}
+few_steps() {
+  rm -rf "$work"/{four,two,voice}{,.pt}
   folder four vocoder --steps 4 &&
     "$python" "$here/../compress/data.py" takes --takes "$work/real" --tokens "$work/ck/tokenizer.pt" --out "$work/pairs.pt" &&
-    "$python" "$here/../compress/distil_flow.py" --model "$work/four" --pairs "$work/pairs.pt" --out "$work/voice" --steps 2 --teacher-steps 4 --softest 0.4 \
-    --budget "$("$python" -c "print(0.06 * $minutes if not '$small' else 0.2)")" --device "$cuda" >"$work/ck/two_steps.log" 2>&1
+    { fewer four two 2 4 4 && fewer two voice 1 2 4; } >"$work/ck/few_steps.log" 2>&1
 }
 own_vocoder() {
   stage vocoder_own 6 --takes "$work/real" --unseen "$work/unseen_real" --batch "$clips" --lr 4e-4 --start "$work/ck/vocoder.pt" --flow "$work/ck/flow.pt" --tokens "$work/ck/tokenizer.pt" \
@@ -147,18 +151,18 @@ own_vocoder() {
 }
 finishing() {
   local pids=() k
-  finished two_steps two_steps &
+  finished few_steps few_steps &
   pids+=($!)
   finished vocoder_own own_vocoder &
   pids+=($!)
   for k in "${pids[@]}"; do wait "$k" || true; done
 }
-# The folder with the flow of two steps and the vocoder that knows its mels; without them what there is.
+# The folder with the flow of one step and the vocoder that knows its mels; without them what there is.
 export_voice() {
   local name=vocoder
   if [ -s "$work/ck/vocoder_own.pt" ]; then name=vocoder_own; fi
   folder last "$name" --steps 4
-  if [ -e "$work/two_steps.done" ]; then
+  if [ -e "$work/few_steps.done" ]; then
     cp "$work/last/vocoder.safetensors" "$work/voice/"
   else
     rm -rf "$work/voice"
@@ -204,8 +208,8 @@ if [ ! -e "$work/flow.done" ] || [ ! -e "$work/t2s.done" ] || [ ! -e "$work/voco
   note "flow, T2S and vocoder at once"
   training
 fi
-if [ -e "$work/flow.done" ] && [ -e "$work/vocoder.done" ] && [ -e "$work/t2s.done" ] && [ "$(left)" -gt "$("$python" -c "print(int(3.6 * $minutes) + 40)")" ]; then
-  note "two flow steps, vocoder on the flow's mels"
+if [ -e "$work/flow.done" ] && [ -e "$work/vocoder.done" ] && [ -e "$work/t2s.done" ] && [ "$(left)" -gt "$("$python" -c "print(int(4.8 * $minutes) + 40)")" ]; then
+  note "one flow step, vocoder on the flow's mels"
   finishing
 fi
 note "export"
