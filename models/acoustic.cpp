@@ -17,8 +17,6 @@
 namespace tts {
 namespace {
 
-constexpr double kMelPerFrame = 1.875;  // 93.75 Hz over 50 Hz
-
 std::int64_t mel_frames(std::int64_t frames_50hz) {
   return frames_50hz * 15 / 8;
 }
@@ -174,7 +172,7 @@ void AcousticStream::resample(bool last) {
 
 /// mu of the mel frames that have wns1's context now.
 at::Tensor AcousticStream::condition(bool last) {
-  resize_nearest(bridged_, resized_, kMelPerFrame);
+  resize_nearest(bridged_, resized_, AcousticModel::kMelPerFrame);
   const std::int64_t total = resized_.size();
   const std::int64_t context = model_->features_.context();
   const std::int64_t ready = last ? total : std::max(conditioned_, total - context);

@@ -106,6 +106,7 @@ class AcousticModel {
  public:
   static constexpr std::int64_t kRateHz = SourceFilterVocoder::kRateHz;
   static constexpr std::int64_t kTokenSamples = 960;
+  static constexpr double kMelPerFrame = 1.875;  ///< 93.75 Hz over the 50 Hz of enc_p
 
   /// `acoustic` holds quantizer, ref_enc, enc_p, bridge, wns1 and cfm.estimator; `vocoder` the vocoder's keys.
   /// Throws ModelError naming the missing or misshapen tensor.

@@ -14,7 +14,6 @@
 namespace tts {
 namespace {
 
-constexpr std::int64_t kTimeDim = 256;
 constexpr double kEps = 1e-6;
 
 }  // namespace
@@ -22,7 +21,7 @@ constexpr double kEps = 1e-6;
 CausalFlow::CausalFlow(const WeightScope& weights, const CausalFlowConfig& config)
     : config_(config),
       // What is made once, and the way in and out of the mel, stay in float32.
-      time_in_(weights("time_embed.time_mlp.0").with(Precision::fp32), kTimeDim, config.dim),
+      time_in_(weights("time_embed.time_mlp.0").with(Precision::fp32), kTimeFeatures, config.dim),
       time_out_(weights("time_embed.time_mlp.2").with(Precision::fp32), config.dim, config.dim),
       out_modulation_(weights("norm_out.linear").with(Precision::fp32), config.dim, 2 * config.dim),
       out_(weights("proj_out").with(Precision::fp32), config.dim, config.mel) {

@@ -20,7 +20,6 @@ namespace tts {
 namespace {
 
 constexpr std::int64_t kHeadDim = 64;
-constexpr std::int64_t kTimeDim = 256;
 constexpr std::int64_t kPositionKernel = 31;
 constexpr std::int64_t kPositionGroups = 16;
 constexpr std::int64_t kMaxPosition = 4095;
@@ -55,9 +54,9 @@ Dit::Dit(const WeightScope& weights, const DitConfig& config) : config_(config) 
   }
   // What is made once, and the way in and out of the mel, stay in float32.
   const WeightScope exact = weights.with(Precision::fp32);
-  time_in_ = Linear(exact("time_embed.time_mlp.0"), kTimeDim, dim);
+  time_in_ = Linear(exact("time_embed.time_mlp.0"), kTimeFeatures, dim);
   time_out_ = Linear(exact("time_embed.time_mlp.2"), dim, dim);
-  step_in_ = Linear(exact("d_embed.time_mlp.0"), kTimeDim, dim);
+  step_in_ = Linear(exact("d_embed.time_mlp.0"), kTimeFeatures, dim);
   step_out_ = Linear(exact("d_embed.time_mlp.2"), dim, dim);
   const std::int64_t text = config.text_dim;
   for (std::int64_t i = 0; i < config.text_layers; ++i) {

@@ -4,7 +4,6 @@
 #include <array>
 #include <cmath>
 #include <numbers>
-#include <string>
 #include <utility>
 #include <vector>
 
@@ -22,7 +21,7 @@ namespace tts {
 namespace {
 
 constexpr double kNormEps = 1e-6;
-constexpr double kMelPerFrame = 1.875;
+constexpr double kMelPerFrame = AcousticModel::kMelPerFrame;
 constexpr std::int64_t kLeastFrames = 50;   // a second
 constexpr std::int64_t kHead = 24;          // mel frames of a crop that lack what is before them ..
 constexpr std::int64_t kTail = 16;          // .. and what is after them
@@ -159,7 +158,7 @@ class Flow {
         schedule_(schedule),
         in_(weights("input_embed.proj"), c.mel + c.features, c.dim),
         out_(weights("proj_out"), c.dim, c.mel) {
-    const Affine time_in(weights("time_embed.time_mlp.0"), kTimeDim, c.dim);
+    const Affine time_in(weights("time_embed.time_mlp.0"), kTimeFeatures, c.dim);
     const Affine time_out(weights("time_embed.time_mlp.2"), c.dim, c.dim);
     std::vector<at::Tensor> times;
     for (const auto& [time, width] : flow_calls(schedule)) {
@@ -203,7 +202,6 @@ class Flow {
   }
 
  private:
-  static constexpr std::int64_t kTimeDim = 256;
   struct Block {
     at::Tensor taps, bias, norms;  ///< norms [calls, 3 * dim]: shift, scale, gate
     Affine in, out;
@@ -214,18 +212,6 @@ class Flow {
   at::Tensor out_norms_;  ///< [calls, 2 * dim]: scale, shift
   std::vector<Block> blocks_;
 };
-
-/// Zeros of a fit's shapes.
-SpeakerFit nothing_fitted(const AcousticConfig& c) {
-  return {.style = at::zeros({c.mrte_dim}),
-          .conditioning = at::zeros({c.wns_layers, 2 * c.feature_dim}),
-          .norms = at::zeros({c.estimator.layers, 3 * c.estimator.dim}),
-          .out_norm = at::zeros({2 * c.estimator.dim})};
-}
-
-std::array<at::Tensor*, 4> tensors_of(SpeakerFit& fit) {
-  return {&fit.style, &fit.conditioning, &fit.norms, &fit.out_norm};
-}
 
 /// The networks and one recording, which is ready up to where the speaker comes in.
 class Fitting {
@@ -312,20 +298,6 @@ class Adam {
 
 }  // namespace
 
-void check_speaker_fit(const SpeakerFit& fit, const AcousticConfig& config) {
-  SpeakerFit wanted = nothing_fitted(config);
-  SpeakerFit got = fit;
-  const auto want = tensors_of(wanted);
-  const auto have = tensors_of(got);
-  for (std::size_t i = 0; i < have.size(); ++i) {
-    check_shape(*have[i], want[i]->sizes(), "fit");
-    if (!(have[i]->abs() <= kMostFitted).all().item<bool>()) {
-      throw ModelError("fit: holds a value that is not finite or further than " + std::to_string(kMostFitted) +
-                       " from 0");
-    }
-  }
-}
-
 std::optional<SpeakerFit> fit_speaker(const WeightScope& acoustic, const AcousticConfig& config,
                                       const FitTarget& target, const FitOptions& options, const FitProgress& progress) {
   if (options.rounds < 1) return std::nullopt;
@@ -339,7 +311,7 @@ std::optional<SpeakerFit> fit_speaker(const WeightScope& acoustic, const Acousti
     return fitting.distance(0, frames, fit, 0).item<double>();
   };
   const double before = distance();
-  const auto values = tensors_of(fit);
+  const auto values = fit.tensors();
   for (at::Tensor* value : values) value->requires_grad_();
   const std::int64_t crop = std::min(options.crop_frames, frames);
   Adam adam(options.rate);

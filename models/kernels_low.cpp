@@ -131,9 +131,9 @@ void LowLinear::multiply(std::int64_t m, float* y, std::int64_t ldy, const LowRo
   const std::uint32_t* q = rows.groups_.data();
   const std::uint32_t* packed = packed_ + first * groups;
   if (format_ == LowFormat::int8) {
-    kernels_->linear_int8(q, kernels_->spread * groups, rows.scales_.data(), m, packed, scales_.data() + first,
-                          shift_.size() == 0 ? nullptr : shift_.data() + first, bias_.data() + first, groups, end - first,
-                          y + first, ldy, relu);
+    const std::int32_t* shift = shift_.size() == 0 ? nullptr : shift_.data() + first;
+    kernels_->linear_int8(q, kernels_->spread * groups, rows.scales_.data(), m, packed, scales_.data() + first, shift,
+                          bias_.data() + first, groups, end - first, y + first, ldy, relu);
   } else if (format_ == LowFormat::int16) {
     kernels_->linear_int16(q, groups, rows.scales_.data(), m, packed, scales_.data() + first, bias_.data() + first,
                            groups, end - first, y + first, ldy, relu);

@@ -14,7 +14,7 @@ namespace tts {
 enum class LowFormat {
   bf16,   ///< rounded to bfloat16, as are the rows it is multiplied with; sums in float32
   int16,  ///< one scale for each output, rows in runs with a power of two each (fixed_point.h): finer than bf16
-  int8,   ///< one scale for each output; rows are rounded to eight bits or more with one scale each, sums are exact integers
+  int8,   ///< one scale for each output; rows are rounded to eight bits or more with one scale each, sums are exact
 };
 
 /// The T2S loops at reduced precision for one instruction set: half or a quarter of the memory traffic of float32, and
@@ -41,7 +41,7 @@ struct LowKernels {
   bool fast_half;       ///< a step in `half` takes less time than in float32
   bool fast_int8;       ///< a step in int8 takes less time than in `half`
 
-  /// `m` rows of `in` floats (ldx apart) to integers with one scale each. Row i at q + i * ldq; what is beyond `in` is 0.
+  /// `m` rows of `in` floats (ldx apart) to integers with one scale each. Row i at q + i * ldq; beyond `in` are zeros.
   /// Bytes (spread 1): 0..255 of rows that are `positive`, at least 0; otherwise -127..127, kept with 128 added.
   /// Pairs of 16 bits (spread 2): within kWordLevels.
   void (*quantise)(const float* x, std::int64_t ldx, std::int64_t m, std::int64_t in, bool positive, std::uint32_t* q,
@@ -134,7 +134,7 @@ class LowLinear {
   const std::uint32_t* packed_ = nullptr;
   FloatBuffer bias_;                   ///< padded to whole panels, as the others
   FloatBuffer scales_;                 ///< int8 and int16: of each output
-  AlignedBuffer<std::int32_t> shift_;  ///< int8: 128 times the sum of each output's weights
+  AlignedBuffer<std::int32_t> shift_;  ///< int8, rows of bytes: 128 times the sum of each output's weights
 };
 
 }  // namespace tts

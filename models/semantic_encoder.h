@@ -41,11 +41,11 @@ class AttentionEncoder {
   /// What the next frames of a stream depend on.
   struct State {
     struct Layer {
-      FrameBuffer qkv;           ///< of the frames that attend or are attended to yet
-      FrameBuffer input;         ///< of the frames that attend yet
-      FrameBuffer attended;      ///< norm1's frames that wait for the feed-forward layers
-      at::Tensor past1, past2;   ///< of those
-      std::int64_t done = 0;     ///< frames that have come out
+      FrameBuffer qkv;          ///< of the frames that attend or are attended to yet
+      FrameBuffer input;        ///< of the frames that attend yet
+      FrameBuffer attended;     ///< norm1's frames that wait for the feed-forward layers
+      at::Tensor past1, past2;  ///< of those
+      std::int64_t done = 0;    ///< frames that have come out
     };
     std::vector<Layer> layers;
     FrameBuffer whole;  ///< without an attention window: all of the input

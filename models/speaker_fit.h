@@ -1,5 +1,7 @@
 #pragma once
 
+#include <array>
+
 #include <ATen/core/Tensor.h>
 
 namespace tts {
@@ -16,10 +18,14 @@ struct SpeakerFit {
   at::Tensor out_norm;      ///< [2 * estimator.dim]: scale and shift of its last norm
 
   [[nodiscard]] bool defined() const { return style.defined(); }
+  [[nodiscard]] std::array<at::Tensor*, 4> tensors() { return {&style, &conditioning, &norms, &out_norm}; }
 };
 
 /// An offset that is further than this from 0 is no fit.
 constexpr double kMostFitted = 2.0;
+
+/// Zeros of the shapes that a voice of this configuration has.
+[[nodiscard]] SpeakerFit nothing_fitted(const AcousticConfig& config);
 
 /// Throws ModelError when a tensor is missing, of another shape, or holds a value that is not finite or too far from 0.
 void check_speaker_fit(const SpeakerFit& fit, const AcousticConfig& config);

@@ -28,7 +28,6 @@ namespace {
 
 constexpr std::int64_t kHeadDim = 64;
 constexpr std::int64_t kPairs = kHeadDim / 2;
-constexpr std::int64_t kTimeDim = 256;
 constexpr std::int64_t kPositionKernel = 31;
 constexpr std::int64_t kPositionGroups = 16;
 constexpr std::int64_t kMostFrames = 1024;
@@ -63,9 +62,9 @@ WindowDit::WindowDit(const WeightScope& weights, const DitConfig& config, const 
   const auto linear = [&](const char* name, std::int64_t in, std::int64_t out) {
     return WindowLinear(weights(name), in, out, false, exact);
   };
-  time_in_ = linear("time_embed.time_mlp.0", kTimeDim, dim);
+  time_in_ = linear("time_embed.time_mlp.0", kTimeFeatures, dim);
   time_out_ = linear("time_embed.time_mlp.2", dim, dim);
-  step_in_ = linear("d_embed.time_mlp.0", kTimeDim, dim);
+  step_in_ = linear("d_embed.time_mlp.0", kTimeFeatures, dim);
   step_out_ = linear("d_embed.time_mlp.2", dim, dim);
   for (std::int64_t i = 0; i < config.text_layers; ++i) {
     const WeightScope block = weights("text_embed.text_blocks", i);
