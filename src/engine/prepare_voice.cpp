@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <cmath>
 #include <cstring>
 #include <fstream>
 #include <iterator>
+#include <numbers>
 #include <optional>
 #include <system_error>
 #include <utility>
@@ -27,9 +29,11 @@
 #include "models/manifest.h"
 #include "models/mel.h"
 #include "models/mel_shift.h"
+#include "models/semantic_decoder.h"
 #include "models/semantic_tokenizer.h"
 #include "models/starter_tokenizer.h"
 #include "models/voice_reference.h"
+#include "src/audio/level.h"
 #include "src/audio/recording.h"
 #include "src/core/digest.h"
 #include "src/core/json_string.h"
@@ -129,7 +133,7 @@ std::string source_sum(const PrepareConfig& config, const VoiceRequest& request,
   add(std::string(std::istreambuf_iterator<char>(manifest), {}));
   std::error_code ignored;
   add(std::to_string(fs::file_size(model.manifest.acoustic.file, ignored)));
-  if (!model.manifest.published) add("fit " + std::to_string(config.fit_rounds));
+  if (!model.manifest.published) add("fit " + std::to_string(config.fit_rounds) + ", as loud as others");
   add(request.lang);
   add(request.text);
   add_recording(request.reference);
@@ -286,12 +290,13 @@ WeightScope load_some(const fs::path& path, std::initializer_list<std::string_vi
 }
 
 /// What a recording is said to say, as phonemes.
-Phonemized phonemes_of(const TextFrontend& frontend, const VoiceRequest& request, const VoiceManifest& manifest) {
+Phonemized phonemes_of(const TextFrontend& frontend, std::string_view text, const std::string& lang,
+                       const VoiceManifest& manifest) {
   FrontendOptions options;
-  options.lang = request.lang;
+  options.lang = lang;
   options.languages = manifest.languages;
   options.word_separator = manifest.word_separator;
-  return frontend.phonemize(request.text, options);
+  return frontend.phonemize(text, options);
 }
 
 bool is_blank(const std::string& text) {
@@ -302,13 +307,32 @@ Error nothing_to_say() {
   return refuse(Errc::bad_message, "text: nothing in it can be spoken by this model");
 }
 
+/// What a new voice says so that its loudness is known: a recording's own words are one sentence, and too few.
+struct Rehearsal {
+  const char* lang;
+  const char* text;
+};
+constexpr std::array kRehearsal = {
+    Rehearsal{"en", "The early train was almost empty when we left the station."},
+    Rehearsal{"en", "Would you like some tea, or is it too late in the evening?"},
+    Rehearsal{"zh", "我们沿着河边慢慢走，一直走到那座旧桥。"},
+    Rehearsal{"zh", "你昨天晚上看的那部电影好看吗？"},
+};
+constexpr double kLoudness = -20.0;    // LUFS
+constexpr double kMostLouder = 8.5;    // dB, or softer: within what check_mel_shift() lets pass
+constexpr double kSpeechless = -60.0;  // LUFS: what is softer is no voice
+
 /// Prepares a voice of the starter form, which has all that it takes itself.
 class StarterPreparation {
  public:
   StarterPreparation(const PrepareConfig& config, const TextFrontend& frontend, const VoiceRequest& request,
                      const VoiceManifest& manifest, const VoiceProgress& progress)
-      : fit_rounds_(config.fit_rounds), m_(manifest), progress_(progress), has_prompt_(!is_blank(request.text)) {
-    if (has_prompt_) spoken_ = phonemes_of(frontend, request, manifest);
+      : fit_rounds_(config.fit_rounds),
+        frontend_(frontend),
+        m_(manifest),
+        progress_(progress),
+        has_prompt_(!is_blank(request.text)) {
+    if (has_prompt_) spoken_ = phonemes_of(frontend, request.text, request.lang, manifest);
   }
 
   Result<void> check() const {
@@ -347,7 +371,9 @@ class StarterPreparation {
       out.fit = *fit;
       speaker = model.make_speaker_from_mel(out.mel, out.fit);
     }
-    out.mel_shift = mel_shift(out.mel, model.make_mel(out.prompt_tokens, out.prompt_phonemes, speaker));
+    speaker.mel_shift = mel_shift(out.mel, model.make_mel(out.prompt_tokens, out.prompt_phonemes, speaker));
+    tell("loudness");
+    out.mel_shift = as_loud_as_others(model, speaker, out);
     return out;
   }
 
@@ -356,11 +382,58 @@ class StarterPreparation {
  private:
   static constexpr double kFloor = -11.512925465;  // ln 1e-5, the floor of every log mel
 
+  struct Said {
+    std::vector<std::int32_t> phonemes, tokens;
+  };
+  /// kRehearsal in the languages of the voice.
+  std::vector<Said> rehearse(const PreparedReference& reference) const {
+    const T2S t2s(m_.t2s.config, WeightScope(load_weights(m_.t2s.file), "model"));
+    SemanticDecoder decoder(t2s);
+    const SeededNoise noise(1);
+    std::vector<Said> out;
+    for (const Rehearsal& sentence : kRehearsal) {
+      if (std::find(m_.languages.begin(), m_.languages.end(), sentence.lang) == m_.languages.end()) continue;
+      const Phonemized spoken = phonemes_of(frontend_, sentence.text, sentence.lang, m_);
+      Said said{.phonemes = within_inventory(spoken.phonemes, m_.t2s.config.phoneme_vocab), .tokens = {}};
+      std::vector<std::int32_t> all = reference.prompt_phonemes;
+      all.insert(all.end(), said.phonemes.begin(), said.phonemes.end());
+      const std::int64_t longest = 25 + 6 * static_cast<std::int64_t>(said.phonemes.size());
+      decoder.start(all, {}, reference.prompt_tokens, {.sampling = m_.t2s.sampling, .max_tokens = longest}, noise);
+      while (decoder.next()) {
+      }
+      said.tokens.assign(decoder.tokens().begin(), decoder.tokens().end());
+      if (!said.tokens.empty()) out.push_back(std::move(said));
+    }
+    return out;
+  }
+
+  /// The shift with which the voice speaks at kLoudness: sentences of one voice are as loud as each other within half a
+  /// decibel, voices without it within one and a half. Twice, because the vocoder does not just scale what is louder.
+  at::Tensor as_loud_as_others(const AcousticModel& model, AcousticModel::Speaker speaker,
+                               const PreparedReference& reference) const {
+    const std::vector<Said> sentences = rehearse(reference);
+    double louder = 0;
+    for (int pass = 0; pass < 2; ++pass) {
+      std::vector<float> wave;
+      for (const Said& said : sentences) {
+        const std::vector<float> made = model.begin(said.phonemes, speaker, {}).push(said.tokens, true);
+        wave.insert(wave.end(), made.begin(), made.end());
+      }
+      const double loudness = loudness_lufs(wave, static_cast<int>(AcousticModel::kRateHz));
+      if (!(loudness > kSpeechless)) break;
+      const double change = std::clamp(louder + kLoudness - loudness, -kMostLouder, kMostLouder) - louder;
+      speaker.mel_shift = speaker.mel_shift + change * std::numbers::ln10 / 20;
+      louder += change;
+    }
+    return speaker.mel_shift;
+  }
+
   void tell(std::string_view what) const {
     if (progress_) progress_(what);
   }
 
   const int fit_rounds_;
+  const TextFrontend& frontend_;
   const VoiceManifest& m_;
   const VoiceProgress& progress_;
   const bool has_prompt_;
@@ -374,7 +447,7 @@ class Preparation {
               const VoiceManifest& manifest, const VoiceProgress& progress)
       : config_(config), request_(request), m_(manifest), c_(*manifest.published), progress_(progress) {
     if (is_blank(request.text)) return;
-    spoken_ = phonemes_of(frontend, request, manifest);
+    spoken_ = phonemes_of(frontend, request.text, request.lang, manifest);
     has_prompt_ = true;
   }
 

@@ -323,4 +323,37 @@ TEST_SUITE("app/e2e") {
                    static_cast<double>(opus.pcm.size()) / opus.rate_hz) < 1e-3);
     CHECK(speak("d.wav", " ").find("nothing to speak") != std::string::npos);
   }
+
+  TEST_CASE("a voice made of a recording is as loud as the one that ships, however thin the recording") {
+    const TemporaryFolder folder;
+    fs::copy("models/pretrained/starter", folder.path() / "starter", fs::copy_options::recursive);
+    const auto path = [&](const char* name) { return (folder.path() / name).string(); };
+    const auto run = [&](std::vector<std::string> args) {
+      args.insert(args.begin(), SONORANT_PROGRAM);
+      std::map<std::string, std::string> variables = kData;
+      variables["SONORANT_ENGINE_VOICES_DIR"] = folder.path().string();
+      Process process(args, variables);
+      const int code = process.wait(kStart);
+      CAPTURE(process.err);
+      REQUIRE(code == 0);
+    };
+    const std::string words = "Nobody expected the second half of the evening to be so cold.";
+    run({"say", "--seed", "3", "--out", path("loud.wav"), words});
+    AudioFile recording = read_audio(read_bytes(path("loud.wav"))).value();
+    float before = 0;
+    for (float& v : recording.pcm) {  // heard through a small loudspeaker
+      const float now = v;
+      v = 0.7F * (now - 0.8F * before);
+      before = now;
+    }
+    const std::vector<std::uint8_t> thin = to_wav(recording.pcm, static_cast<int>(recording.rate_hz));
+    folder.write("thin.wav", std::string(thin.begin(), thin.end()));
+    run({"voices", "add", "--model", "starter", "--id", "ann", "--lang", "en", "--ref", path("thin.wav"), "--text",
+         words});
+    run({"say", "--voice", "ann", "--out", path("ann.wav"), "Her brother works for a company that repairs violins."});
+    const AudioFile said = read_audio(read_bytes(path("ann.wav"))).value();
+    const double loudness = loudness_lufs(said.pcm, static_cast<int>(said.rate_hz));
+    CHECK(loudness > -22.5);
+    CHECK(loudness < -17.5);  // with the mean spectrum of the recording alone it is -12
+  }
 }
