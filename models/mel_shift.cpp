@@ -37,7 +37,7 @@ at::Tensor mel_shift(const at::Tensor& recorded, const at::Tensor& made) {
 }
 
 void check_mel_shift(const at::Tensor& shift) {
-  if (!(shift.abs() <= 2.0).all().item<bool>()) {
+  if (!(shift.abs() <= kMostMelShift).all().item<bool>()) {
     throw ModelError("mel_shift: holds a value that is not finite or beyond 2 nepers");
   }
 }

@@ -13,7 +13,10 @@ namespace tts {
 /// of the loudest; zeros when these are fewer than 25 or made holds values that are not finite.
 [[nodiscard]] at::Tensor mel_shift(const at::Tensor& recorded, const at::Tensor& made);
 
-/// Throws ModelError when a value is not finite or beyond 2 nepers, which no recording gives.
+/// Nepers, the most of any band: more no recording gives.
+constexpr double kMostMelShift = 2.0;
+
+/// Throws ModelError when a value is not finite or beyond kMostMelShift.
 void check_mel_shift(const at::Tensor& shift);
 
 }  // namespace tts

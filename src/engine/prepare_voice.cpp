@@ -319,7 +319,7 @@ constexpr std::array kRehearsal = {
     Rehearsal{"zh", "你昨天晚上看的那部电影好看吗？"},
 };
 constexpr double kLoudness = -20.0;    // LUFS
-constexpr double kMostLouder = 8.5;    // dB, or softer: within what check_mel_shift() lets pass
+constexpr double kMostLouder = 8.5;    // dB, or softer
 constexpr double kSpeechless = -60.0;  // LUFS: what is softer is no voice
 
 /// Prepares a voice of the starter form, which has all that it takes itself.
@@ -422,7 +422,8 @@ class StarterPreparation {
       const double loudness = loudness_lufs(wave, static_cast<int>(AcousticModel::kRateHz));
       if (!(loudness > kSpeechless)) break;
       const double change = std::clamp(louder + kLoudness - loudness, -kMostLouder, kMostLouder) - louder;
-      speaker.mel_shift = speaker.mel_shift + change * std::numbers::ln10 / 20;
+      const double nepers = change * std::numbers::ln10 / 20;
+      speaker.mel_shift = (speaker.mel_shift + nepers).clamp(-kMostMelShift, kMostMelShift);
       louder += change;
     }
     return speaker.mel_shift;
