@@ -412,6 +412,7 @@ class StarterPreparation {
   at::Tensor as_loud_as_others(const AcousticModel& model, AcousticModel::Speaker speaker,
                                const PreparedReference& reference) const {
     const std::vector<Said> sentences = rehearse(reference);
+    const at::Tensor shift = speaker.mel_shift;
     double louder = 0;
     for (int pass = 0; pass < 2; ++pass) {
       std::vector<float> wave;
@@ -421,10 +422,8 @@ class StarterPreparation {
       }
       const double loudness = loudness_lufs(wave, static_cast<int>(AcousticModel::kRateHz));
       if (!(loudness > kSpeechless)) break;
-      const double change = std::clamp(louder + kLoudness - loudness, -kMostLouder, kMostLouder) - louder;
-      const double nepers = change * std::numbers::ln10 / 20;
-      speaker.mel_shift = (speaker.mel_shift + nepers).clamp(-kMostMelShift, kMostMelShift);
-      louder += change;
+      louder = std::clamp(louder + kLoudness - loudness, -kMostLouder, kMostLouder);
+      speaker.mel_shift = (shift + louder * std::numbers::ln10 / 20).clamp(-kMostMelShift, kMostMelShift);
     }
     return speaker.mel_shift;
   }
