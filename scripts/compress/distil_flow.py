@@ -26,6 +26,7 @@ class Conditions:
 
     def __init__(self, net, folder, pairs, device, crop, prompt_frames, count, rng):
         self.crop, self.rng, self.device = crop, rng, device
+        self.temperature = folder.manifest["acoustic"].get("temperature", 1.0)
         self.prompt, self.prompt_mu = torch.zeros(0, nets.N_MEL), torch.zeros(0, net.c["feature_dim"])
         with torch.no_grad():
             ge = style_of(net, folder)
@@ -92,6 +93,8 @@ def objective(name, student, ema, teacher, conditions, batch, a, backward=None):
 
 def train(student, teacher, conditions, a, path):
     """-> averaged student. What is reported is always the mean square of what the student's own steps miss of the teacher's."""
+    if a.softest is None:
+        a.softest = min(0.6, 0.8 * conditions.temperature)
     held, noise = conditions.held_batch(), torch.Generator().manual_seed(a.seed)
 
     @torch.no_grad()
@@ -115,7 +118,7 @@ def add_arguments(ap):
     ap.add_argument("--crop", type=int, default=240, help="mel frames")
     ap.add_argument("--prompt-frames", type=int, default=100, help="v3, v4: of the reference, in training")
     ap.add_argument("--utterances", type=int, default=600, help="how many of the pairs are used")
-    ap.add_argument("--softest", type=float, default=0.6, help="the noise started from is scaled by this up to 1")
+    ap.add_argument("--softest", type=float, help="the noise started from is scaled by this up to 1 (0.6, or a fifth less than the voice's own temperature where that is less)")
 
 
 def main():
