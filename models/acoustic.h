@@ -97,11 +97,11 @@ struct AcousticOptions {
 };
 
 /// The acoustic half of a voice: semantic tokens, phonemes and a speaker embedding to 24 kHz samples, streaming.
-/// Stages: quantiser and enc_p (banded attention), bridge and wns1, causal flow matching,
-/// source-filter vocoder. Const after construction; serves any number of streams.
+/// Stages: quantiser and enc_p (banded attention), bridge and wns1, causal flow matching, source-filter vocoder. Const
+/// after construction; serves any number of streams.
 ///
-/// Lookahead at 50 Hz: that of enc_p; then at 93.75 Hz: wns1's context, the vocoder's 6 frames and
-/// 384 samples. A token is 960 samples at speed 1.
+/// Lookahead at 50 Hz: that of enc_p; then at 93.75 Hz: wns1's context, the vocoder's 6 frames and 384 samples. A token
+/// is 960 samples at speed 1.
 class AcousticModel {
  public:
   static constexpr std::int64_t kRateHz = SourceFilterVocoder::kRateHz;

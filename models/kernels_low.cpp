@@ -44,7 +44,7 @@ const LowKernels& low_kernels() {
 }
 
 void LowRows::reserve(std::int64_t rows, std::int64_t in) {
-  const std::size_t groups = size(rows * whole(in, 4) / 2);  // what 16 bits take, and bytes kept as such
+  const std::size_t groups = size(rows * whole(in, 4) / 2);  // of 16 bits; bytes take half of it
   const std::size_t scales = size(rows * (whole(in, FixedPoint::kRun) / FixedPoint::kRun));
   if (groups > groups_.size()) groups_ = AlignedBuffer<std::uint32_t>(groups);
   if (scales > scales_.size()) scales_ = FloatBuffer(scales);

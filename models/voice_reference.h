@@ -19,7 +19,7 @@ struct PreparedReference {
   std::vector<std::int32_t> prompt_phonemes;       ///< empty exactly when prompt_tokens is
   std::vector<float> prompt_bert;                  ///< [prompt_phonemes, bert_dim], or empty for zeros
   std::vector<SovitsFront::Reference> references;  ///< at least one; starter form: none
-  at::Tensor mel_shift;                            ///< [bands], starter form; load_reference leaves it out
+  at::Tensor mel_shift;                            ///< [bands] and level, starter form; load_reference leaves it out
   SpeakerFit fit;                                  ///< starter form, may be missing; load_reference leaves it out
   at::Tensor mel;  ///< v3, v4: [frames, bands], natural logarithm; starter form: the same at level 0; else undefined
 };

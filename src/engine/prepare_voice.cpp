@@ -50,6 +50,7 @@ namespace fs = std::filesystem;
 
 /// Part of every checksum: a change of what is prepared makes voices anew.
 constexpr std::string_view kPreparation = "sonorant voice 1";
+constexpr std::string_view kStarterPreparation = "as loud as others";  ///< the same, of the starter form
 constexpr const char* kSourceFile = "source.sha256";
 constexpr std::size_t kMaxIdBytes = 64;
 constexpr std::size_t kMaxNameBytes = 200;
@@ -133,7 +134,10 @@ std::string source_sum(const PrepareConfig& config, const VoiceRequest& request,
   add(std::string(std::istreambuf_iterator<char>(manifest), {}));
   std::error_code ignored;
   add(std::to_string(fs::file_size(model.manifest.acoustic.file, ignored)));
-  if (!model.manifest.published) add("fit " + std::to_string(config.fit_rounds) + ", as loud as others");
+  if (!model.manifest.published) {
+    add(kStarterPreparation);
+    add("fit " + std::to_string(config.fit_rounds));
+  }
   add(request.lang);
   add(request.text);
   add_recording(request.reference);
